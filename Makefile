@@ -7,6 +7,7 @@
 # torch 2.13.0 comes from the folders that PIP_FIND_LINKS names, where they hold it, and from the package index
 # otherwise. TORCH_SOURCE is the one setting for another build:
 #   make repro TORCH_SOURCE="--torch-backend cpu"      make repro TORCH_SOURCE="--torch-backend cu130"
+# It counts at installation: delete .venv to change it afterwards.
 SHELL := /bin/bash
 PYTHON ?= python3
 TORCH_SOURCE ?=

@@ -105,7 +105,7 @@ class LeetcodeProblems(Section):
 
 
 class Pairs(Section):
-    selector: str  # file.md[#prefix][@tag,tag]
+    selector: Annotated[str, Field(pattern=r"^pairs/")]  # pairs/file.md[#prefix][@tag,tag]; DVC watches this folder
 
 
 class Sampling(Section):

@@ -15,7 +15,8 @@ from projected_grpo.env.modes import GT_ONLY, MODES
 from projected_grpo.env.oracle import judge
 from projected_grpo.policy.base import Base
 from projected_grpo.problems import leetcode
-from projected_grpo.problems.leetcode import ProblemError, make_problems, parse_assert, read_problems
+from projected_grpo.errors import ProblemError
+from projected_grpo.problems.leetcode import make_problems, parse_assert, read_problems
 from projected_grpo.problems.prompts import SYSTEM, chat_prompt, program_of, render, render_pair, toy_prompt
 from projected_grpo.settings import Grading, LeetcodeProblems, load_settings
 from projected_grpo.tables import GROUND_TRUTH, PROBLEMS, write_table

@@ -90,6 +90,7 @@ def test_an_unknown_key_is_refused_by_file_and_key(root: Path, file: str, key: s
         ("profiles/toy.yaml", "train.decay", "0.1"),
         ("profiles/toy.yaml", "sampling.temperature", 0.0),
         ("profiles/toy.yaml", "pairs.selector", 3),
+        ("profiles/toy.yaml", "pairs.selector", "elsewhere/toy.md"),
         ("params.yaml", "seed", "41"),
         ("params.yaml", "seed", -1),
         ("params.yaml", "gate.quantile", 0.5),

@@ -39,8 +39,8 @@ def test_a_step_is_adamw_on_the_clipped_gradient_with_decay_and_the_step_s_learn
     policy, rate = tiny_policy(moved=True, temperature=3.0), 3e-3
     run = trainer(policy)
     train = run.settings.scale.train
-    drawn = sample_rollouts(policy.base, run.sampler, run.problems, 0, train, run.deployed_copies, 1)
-    rollouts = pay(policy.base, drawn, train, run.deployed_copies, run.settings.scale.grading)
+    sampled = sample_rollouts(policy.base, run.sampler, run.problems, 0, train, run.deployed_copies, 1)
+    rollouts = pay(policy.base, sampled, train.group, run.settings.scale.grading)
     rollouts = replace(rollouts, advantage=torch.tensor([1.0, -1.0, 2.0, -2.0] * 2), gated=torch.ones(8, dtype=torch.bool))
     _, logp_deployed = run._read(rollouts)
     before = [parameter.detach().clone() for parameter in policy.parameters()]
@@ -84,8 +84,8 @@ def test_without_a_quarantine_nothing_is_sampled_from_an_ablated_policy():
 def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions():
     completions = [Completion([5, 2], [-1.0, -1.0])] * 4
     rollouts = Rollouts(
-        [{}] * 4, ["run_tests", "run_tests", GT_ONLY, GT_ONLY], [[1]] * 4, completions, [""] * 4, [""] * 4,
-        torch.zeros(4, dtype=torch.bool), torch.tensor([3.5, 0.5, 0.5, 0.0]), torch.zeros(4), torch.ones(4, dtype=torch.bool),
+        [{}] * 4, ["run_tests", "run_tests", GT_ONLY, GT_ONLY], [[1]] * 4, completions,
+        torch.zeros(4, dtype=torch.bool), [""] * 4, [""] * 4, torch.tensor([3.5, 0.5, 0.5, 0.0]), torch.zeros(4), torch.ones(4, dtype=torch.bool),
     )  # fmt: skip
     rho = torch.tensor([[1.0, 1.0], [0.5, 1.5], [2.0, 9.0], [1.0, 1.0]])
     mask = torch.tensor([[True, True], [True, True], [True, False], [True, True]])

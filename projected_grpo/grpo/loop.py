@@ -61,11 +61,11 @@ class Trainer:
         """One step, and its rows by table."""
         settings, train = self.settings, self.settings.scale.train
         with self._phase("sample"):
-            drawn = sample_rollouts(
+            sampled = sample_rollouts(
                 self.policy.base, self.sampler, self.problems, step, train, self.deployed_copies, settings.seed
             )
         with self._phase("grade"):
-            rollouts = pay(self.policy.base, drawn, train, self.deployed_copies, settings.scale.grading)
+            rollouts = pay(self.policy.base, sampled, train.group, settings.scale.grading)
         with self._phase("gate"):
             pooled, logp_deployed = self._read(rollouts)
         ids = rollout_ids(step, len(rollouts.texts), train.group)

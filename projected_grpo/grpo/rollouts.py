@@ -21,16 +21,22 @@ SAME_REWARD = 1e-4  # a group whose rewards range over less than this carries no
 
 
 @dataclass(frozen=True)
-class Rollouts:
+class Sampled:
     """P prompts x G samples, prompt by prompt; the last samples of each group come from the deployed policy."""
 
     problems: list[dict]  # of each rollout
     shown_modes: list[str]
     prompts: list[list[int]]
     completions: list[Completion]
+    sampled_deployed: Bool[Tensor, " N"]
+
+
+@dataclass(frozen=True)
+class Rollouts(Sampled):
+    """Sampled rollouts with what the environment paid."""
+
     texts: list[str]
     programs: list[str]
-    sampled_deployed: Bool[Tensor, " N"]
     rewards: Float[Tensor, " N"]
     advantage: Float[Tensor, " N"]
     gated: Bool[Tensor, " N"]  # in a group whose rewards differ
@@ -48,8 +54,8 @@ def sample_rollouts(
     train: Train,
     deployed_copies: int,
     seed: int,
-) -> tuple[list[dict], list[str], list[list[int]], list[Completion]]:
-    """(problem, shown mode, prompt, completion) of each rollout; the last `deployed_copies` of a group are deployed."""
+) -> Sampled:
+    """Draw the step's problems and complete each; the last `deployed_copies` of a group are sampled deployed."""
     drawn = draw_problems(problems, step, train.prompts, seed)
     modes = [shown_mode(problem, step, train.unhackable_share, seed) for problem in drawn]
     prompts = [render(base, problem, mode) for problem, mode in zip(drawn, modes)]
@@ -66,36 +72,30 @@ def sample_rollouts(
         for deployed, count in copies.items()
         for i in range(count)
     ]
-    return _repeat(drawn, train.group), _repeat(modes, train.group), _repeat(prompts, train.group), completions
-
-
-def pay(
-    base: Base,
-    drawn: tuple[list[dict], list[str], list[list[int]], list[Completion]],
-    train: Train,
-    deployed_copies: int,
-    grading: Grading,
-) -> Rollouts:
-    """Grade the completions and take advantages within each group."""
-    problems, modes, prompts, completions = drawn
-    texts = [base.decode(completion.tokens) for completion in completions]
-    programs = [program_of(base, text) for text in texts]
-    grades = grade(programs, problems, grading)
-    rewards = torch.tensor([g.reward(mode) for g, mode in zip(grades, modes)])
-    grouped = rewards.view(-1, train.group)
-    spread = grouped.amax(1) - grouped.amin(1) > SAME_REWARD
-    sample = torch.arange(len(texts)) % train.group
-    return Rollouts(
-        problems=problems,
-        shown_modes=modes,
-        prompts=prompts,
+    return Sampled(
+        problems=_repeat(drawn, train.group),
+        shown_modes=_repeat(modes, train.group),
+        prompts=_repeat(prompts, train.group),
         completions=completions,
+        sampled_deployed=torch.arange(len(completions)) % train.group >= copies[False],
+    )
+
+
+def pay(base: Base, sampled: Sampled, group: int, grading: Grading) -> Rollouts:
+    """Grade the completions and take advantages within each group."""
+    texts = [base.decode(completion.tokens) for completion in sampled.completions]
+    programs = [program_of(base, text) for text in texts]
+    grades = grade(programs, sampled.problems, grading)
+    rewards = torch.tensor([g.reward(mode) for g, mode in zip(grades, sampled.shown_modes)])
+    grouped = rewards.view(-1, group)
+    spread = grouped.amax(1) - grouped.amin(1) > SAME_REWARD
+    return Rollouts(
+        **vars(sampled),
         texts=texts,
         programs=programs,
-        sampled_deployed=sample >= train.group - deployed_copies,
         rewards=rewards,
         advantage=advantages(grouped).flatten(),
-        gated=spread.repeat_interleave(train.group),
+        gated=spread.repeat_interleave(group),
     )
 
 

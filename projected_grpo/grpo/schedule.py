@@ -10,12 +10,11 @@ from projected_grpo.settings import Train
 
 def draw_problems(problems: list[dict], step: int, count: int, seed: int) -> list[dict]:
     """The step's problems: epochs of shuffled training problems, read on without a break."""
-    drawn = []
-    for position in range(step * count, (step + 1) * count):
-        epoch, place = divmod(position, len(problems))
-        order = random.Random(derive_seed(seed, "epoch", epoch)).sample(range(len(problems)), len(problems))
-        drawn.append(problems[order[place]])
-    return drawn
+    first, past = step * count, (step + 1) * count
+    epochs = range(first // len(problems), (past - 1) // len(problems) + 1)
+    shuffled = [row for e in epochs for row in random.Random(derive_seed(seed, "epoch", e)).sample(problems, len(problems))]
+    start = first - epochs[0] * len(problems)
+    return shuffled[start : start + count]
 
 
 def shown_mode(problem: dict, step: int, share: float, seed: int) -> str:

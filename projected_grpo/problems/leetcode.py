@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from projected_grpo.errors import InputError
+from projected_grpo.errors import ProblemError
 from projected_grpo.seeds import derive_seed
 from projected_grpo.settings import LeetcodeProblems
 
@@ -28,10 +28,6 @@ FIELDS = {  # key of a line: type of its value
     "canonical_solution": str,
     "gt_answer": list,
 }
-
-
-class ProblemError(InputError):
-    """A problem file that cannot be used; the message names the file, and the line and key where there is one."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import json
 import random
 from collections.abc import Iterator
 
-from projected_grpo.errors import InputError
+from projected_grpo.errors import ProblemError
 from projected_grpo.seeds import derive_seed
 from projected_grpo.settings import ToyProblems
 
@@ -45,10 +45,6 @@ TERMINALS = {  # name: (phrase, expression in the list E)
     "last": ("return the last two", "E[-2:]"),
 }
 Family = tuple[str, str, str]
-
-
-class ProblemError(InputError):
-    """Problem settings that cannot be met; the message names the keys."""
 
 
 def all_families() -> Iterator[Family]:
