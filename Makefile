@@ -18,6 +18,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
+unexport PYTHONDONTWRITEBYTECODE  # type checks use byte code of their own, which is kept from the first run on
 
 .PHONY: repro test smoke arms lock clean
 repro: $(READY)  # a stage that fails has lost its outputs to DVC by then; they are put back from the cache

@@ -15,8 +15,12 @@ PROFILE = re.compile(r"^profile: \w+", re.MULTILINE)
 
 
 def environment(workspace: Path) -> dict[str, str]:
-    """This process's environment, with the interpreter's programs first and checkpoints inside the workspace."""
-    return os.environ | {
+    """This process's environment, with the interpreter's programs first and checkpoints inside the workspace.
+
+    Byte code is kept, because under type checks every library that the project imports has byte code of its own.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PGRPO_SCRATCH": str(workspace / ".scratch"),
         "DVC_NO_ANALYTICS": "1",
