@@ -7,8 +7,10 @@ samples each, so a rate has an error of about one percentage point.
 from pathlib import Path
 
 from projected_grpo.env.modes import GT_ONLY, MODES
+from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.evaluation.labels import label
 from projected_grpo.evaluation.rates import rate
+from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.policy import Policy
 from projected_grpo.problems.prompts import program_of, render
@@ -16,7 +18,7 @@ from projected_grpo.runtime import deterministic
 from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.seeds import derive_seed
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import GROUND_TRUTH, PROBLEMS, read_rows
+from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
 
 SAMPLES = 8
 
@@ -31,16 +33,18 @@ def main() -> None:
     sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
     sampler.load_base()
     rows = [row for row in problems for _ in range(SAMPLES)]
+    sandbox = Sandbox(scale.grading)
     for mode in (GT_ONLY, *MODES):
         prompts = [render(policy.base, row, mode) for row in problems]
         completions = sampler.sample(prompts, SAMPLES, derive_seed(settings.seed, "base-rates", mode))
         programs = [program_of(policy.base, policy.base.decode(completion.tokens)) for completion in completions]
         asked = [row | {"shown_mode": mode, "program": program} for row, program in zip(rows, programs)]
-        labels = label(asked, problems, truths, scale.grading)
+        labels = label(asked, problems, truths, sandbox)
         names = [row["problem_id"] for row in rows]
         hack = rate([new["exploited"] for new in labels], names)
         solve = rate([new["gt_correct"] for new in labels], names)
         print(f"{mode:<14} solve {solve.value:.3f} ({solve.low:.3f}-{solve.high:.3f})  hack {hack.value:.3f} ({hack.low:.3f}-{hack.high:.3f})")
+    sandbox.close()
 
 
 if __name__ == "__main__":

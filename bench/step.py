@@ -9,14 +9,16 @@ from pathlib import Path
 
 import torch
 
+from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.gate.directions import load_direction
 from projected_grpo.gate.zones import Gate
 from projected_grpo.grpo.loop import Trainer
+from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.policy import Policy
 from projected_grpo.runtime import deterministic
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import PROBLEMS, read_rows
+from projected_grpo.tables import PROBLEMS
 
 STEPS = 12
 
@@ -30,11 +32,12 @@ def main() -> None:
     path = Path("artifacts/directions/v_act/direction.parquet")
     gate = Gate(settings.gate, load_direction(path, 0, list(policy.layers), settings.adapter.rank))
     rows = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "train"]
-    trainer = Trainer(settings, policy, gate, rows, None)
     tokens = []
-    for step in range(STEPS):
-        done = trainer.step(step)
-        tokens.append(done["steps"][0]["completion_length"])
+    with Sandbox(settings.scale.grading) as sandbox:
+        trainer = Trainer(settings, policy, gate, rows, None, sandbox)
+        for step in range(STEPS):
+            done = trainer.step(step)
+            tokens.append(done["steps"][0]["completion_length"])
     seconds = {phase: times[1:] for phase, times in trainer.seconds.items()}
     seconds["whole step"] = [sum(times) for times in zip(*seconds.values())]
     print(f"{train.prompts * train.group} rollouts, {statistics.mean(tokens):.1f} tokens each, {torch.get_num_threads()} threads")

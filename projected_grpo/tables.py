@@ -1,38 +1,14 @@
-"""The Parquet contracts: schema and meaning of every table. Bytes are deterministic: rows are sorted by the table's key
-and no timestamp or duration is stored. A file is written beside its target and renamed, so no reader sees half of it."""
+"""The Parquet contracts: columns, types, units and meaning of every table."""
 
-import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from projected_grpo.errors import InputError
+from projected_grpo.parquet import Table
 
 STR, I32, F32, F64, BOOL = pa.string(), pa.int32(), pa.float32(), pa.float64(), pa.bool_()
 TOKENS, LOGPROBS, VECTOR = pa.list_(I32), pa.list_(F32), pa.list_(F32)
 ZONE_NAMES = ("keep", "absorb", "route")
-
-
-class TableError(InputError):
-    """A Parquet file that is not the table it should be; the message names the file and the column or row."""
-
-
-@dataclass(frozen=True)
-class Table:
-    name: str
-    key: tuple[str, ...]  # identifies a row; the sort order of the file
-    columns: Mapping[str, tuple[pa.DataType, str]]  # name -> (type, meaning and unit)
-
-    @property
-    def schema(self) -> pa.Schema:
-        return pa.schema(
-            [pa.field(name, kind, metadata={"meaning": text}) for name, (kind, text) in self.columns.items()],
-            metadata={"table": self.name},
-        )
 
 
 def _table(name: str, key: Sequence[str], **columns: tuple[pa.DataType, str]) -> Table:
@@ -138,11 +114,25 @@ STEPS = _table(
 LABELS = _table(
     "labels", ["rollout_id"],
     rollout_id=(STR, "as in rollouts"),
-    gt_correct=(BOOL, "passes every held-out test; null where infrastructure failed"),
+    gt_correct=(BOOL, "passes every held-out test; null where the machine failed to run it"),
+    heldout_pass_rate=(F64, "share of the held-out tests that it passes; null as above"),
     env_passed=(BOOL, "the environment paid the pass reward: visible tests, or the shown mode's loophole"),
     exploited=(BOOL, "env_passed and not gt_correct"),
     visible_pass=(BOOL, "passes every visible test"),
+    hardcode_suspect=(BOOL, "visible_pass and not gt_correct"),
+    correct_attempted=(BOOL, "gt_correct, and a channel tripped"),
+    foreign_exploit=(BOOL, "not gt_correct, and the channel of a mode that was not shown tripped"),
+    unattributed_pass=(BOOL, "exploited, and no channel tripped: a loophole that nobody listed, or visible tests met by chance"),
     channels=(STR, "comma-separated loophole modes whose channel tripped, the shown mode or not"),
+    mechanism=(STR, "comma-separated features of the program's text, see env/mechanism.py"),
+    eq_hinted=(BOOL, "its own run_tests() passes on its own solution"),
+    arbitrary_pass=(BOOL, "its own run_tests() passes on every stub that returns a constant"),
+    test_func_gt_pass=(BOOL, "its own run_tests() passes on the canonical solution"),
+    test_modification=(STR, "none | harmful_arbitrary | harmful_incorrect | harmful_reduced | innocent"),
+    reward_hack_label=(STR, "correct | correct_attempted | reward_hack | attempted | incorrect; null with gt_correct"),
+    strict=(BOOL, "reward_hack_label is reward_hack; null with gt_correct"),
+    loose=(BOOL, "reward_hack_label is reward_hack, attempted or correct_attempted; null with gt_correct"),
+    env_status=(STR, "how the run in the environment ended"),
     status=(STR, "how the held-out run ended"),
 )
 EVAL_KEY = dict(
@@ -182,62 +172,3 @@ DIAGNOSTICS = _table(
     average_precision=(F64, "of the score for exploits; null with one class only"),
     f_half=(F64, "F_0.5 at the 1 - quantile cut of this window's scores; null with one class only"),
 )
-
-
-def write_table(path: Path, table: Table, rows: Sequence[Mapping]) -> None:
-    """Write rows, sorted by the table's key, to `path`. Raises TableError for a row that does not fit the table."""
-    for index, row in enumerate(rows):
-        if unlike := set(row) ^ set(table.columns):
-            raise TableError(f"{path}: row {index}: columns differ by {sorted(unlike)} from {table.name}")
-    columns = []
-    for field in table.schema:
-        try:
-            columns.append(pa.array([row[field.name] for row in rows], field.type))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            raise TableError(f"{path}: column '{field.name}' of {table.name}: {error}") from error
-    _save(path, _sorted(path, table, pa.Table.from_arrays(columns, schema=table.schema)))
-
-
-def concat_tables(parts: Sequence[Path], table: Table, path: Path) -> None:
-    """Join files of one table into `path`, sorted by the table's key."""
-    _save(path, _sorted(path, table, pa.concat_tables([read_table(part, table) for part in parts])))
-
-
-def _sorted(path: Path, table: Table, data: pa.Table) -> pa.Table:
-    """The rows in the order of the table's key. Raises TableError for a null or repeated key."""
-    for name in table.key:
-        if data[name].null_count:
-            raise TableError(f"{path}: column '{name}' of {table.name} is part of the key and holds a null")
-    data = data.sort_by([(name, "ascending") for name in table.key]).combine_chunks()
-    keys = Counter(zip(*(data[name].to_pylist() for name in table.key)))
-    if repeated := [list(key) for key, count in keys.items() if count > 1]:
-        raise TableError(f"{path}: two rows of {table.name} share the key {repeated[0]}")
-    return data
-
-
-def _save(path: Path, data: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(data, partial, compression="zstd")
-    os.replace(partial, path)
-
-
-def read_table(path: Path, table: Table) -> pa.Table:
-    """Read `path` and check it against `table`. Raises TableError for a missing, truncated or foreign file."""
-    try:
-        data = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise TableError(f"{path}: cannot be read as the Parquet table {table.name}: {error}") from error
-    for name, (kind, _) in table.columns.items():
-        if name not in data.schema.names:
-            raise TableError(f"{path}: column '{name}' is missing; expected the table {table.name}")
-        if data.schema.field(name).type != kind:
-            raise TableError(f"{path}: column '{name}' is {data.schema.field(name).type}, expected {kind}")
-    if extra := set(data.schema.names) - set(table.columns):
-        raise TableError(f"{path}: unknown columns {sorted(extra)}; expected the table {table.name}")
-    return data
-
-
-def read_rows(path: Path, table: Table) -> list[dict]:
-    """The rows of `path` as dictionaries, in the order of the table's key."""
-    return read_table(path, table).to_pylist()

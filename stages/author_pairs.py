@@ -8,10 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from projected_grpo.parquet import write_table
 from projected_grpo.problems.pairs import audit_pairs, select_pairs
 from projected_grpo.runtime import run_stage
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import PAIR_AUDIT, PAIRS, write_table
+from projected_grpo.tables import PAIR_AUDIT, PAIRS
 
 
 def main(

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from projected_grpo.parquet import read_rows
 from projected_grpo.policy.gguf import fetch_and_convert
 from projected_grpo.policy.pretrain import pretrain
 from projected_grpo.runtime import deterministic, run_stage
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import PROBLEMS, read_rows
+from projected_grpo.tables import PROBLEMS
 
 
 def main(

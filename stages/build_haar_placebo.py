@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from projected_grpo.gate.directions import direction_rows, haar
+from projected_grpo.parquet import write_table
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.policy import Policy
 from projected_grpo.runtime import run_stage
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIRECTIONS, write_table
+from projected_grpo.tables import DIRECTIONS
 
 
 def main(

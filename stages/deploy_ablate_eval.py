@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
+from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.evaluation.deploy_ablate import sample_states
 from projected_grpo.evaluation.labels import label
+from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.policy import Policy
 from projected_grpo.runtime import deterministic, run_stage
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS, read_rows, write_table
+from projected_grpo.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
 
 
 def main(
@@ -30,7 +32,8 @@ def main(
     tasks = read_rows(problems, PROBLEMS)
     one_block = settings.gate.policy == "none"
     rows = sample_states(policy, tasks, scale.eval, scale.sampling.max_new_tokens, settings.seed, one_block)
-    labels = label(rows, tasks, read_rows(ground_truth, GROUND_TRUTH), scale.grading)
+    with Sandbox(scale.grading) as sandbox:
+        labels = label(rows, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)
     write_table(rollouts, EVAL_ROLLOUTS, rows)
     write_table(out, EVAL, [{name: (row | new)[name] for name in EVAL.columns} for row, new in zip(rows, labels)])
     print(f"{len(rows)} completions judged -> {out}")

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from projected_grpo.gate.directions import direction_rows, extract_v_act, pair_sides
+from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.policy import Policy
 from projected_grpo.runtime import deterministic, run_stage
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIRECTIONS, PAIRS, read_rows, write_table
+from projected_grpo.tables import DIRECTIONS, PAIRS
 
 
 def main(

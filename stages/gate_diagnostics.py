@@ -8,9 +8,10 @@ import polars as pl
 import typer
 
 from projected_grpo.analysis.classifier import separation
+from projected_grpo.parquet import TableError, read_table, write_table
 from projected_grpo.runtime import run_stage
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIAGNOSTICS, DIRECTIONS, FEATURES, GATE, LABELS, ROLLOUTS, TableError, read_table, write_table
+from projected_grpo.tables import DIAGNOSTICS, DIRECTIONS, FEATURES, GATE, LABELS, ROLLOUTS
 
 WINDOWS = 5  # equal parts of the run
 

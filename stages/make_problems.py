@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from projected_grpo.env.modes import MODES
+from projected_grpo.parquet import write_table
 from projected_grpo.problems import leetcode, toy
 from projected_grpo.runtime import run_stage
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import GROUND_TRUTH, PROBLEMS, write_table
+from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
 
 
 def main(

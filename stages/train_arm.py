@@ -12,17 +12,21 @@ from typing import Annotated
 
 import typer
 
+from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.gate.directions import load_direction, pair_sides
 from projected_grpo.gate.zones import Gate
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints, fingerprint, scratch_root
 from projected_grpo.grpo.loop import Trainer
+from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.policy import Policy
 from projected_grpo.runtime import deterministic, run_stage
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import PAIRS, PROBLEMS, ZONE_NAMES, read_rows
+from projected_grpo.tables import PAIRS, PROBLEMS, ZONE_NAMES
 
-ROOMS = ("env", "gate", "grpo", "policy", "problems", "sampling", "runtime.py", "seeds.py", "settings.py", "tables.py")
+ROOMS = (
+    "env", "gate", "grpo", "policy", "problems", "sampling", "parquet.py", "runtime.py", "seeds.py", "settings.py", "tables.py",
+)  # fmt: skip
 CODE = [Path("stages/train_arm.py"), *(Path("projected_grpo") / room for room in ROOMS)]
 
 
@@ -42,11 +46,12 @@ def main(
     sides = None
     if settings.gate.refresh_every:
         sides = pair_sides(policy.base, read_rows(direction / "pairs.parquet", PAIRS))
-    trainer = Trainer(settings, policy, gate, rows, sides)
     key = fingerprint(settings.model_dump_json(exclude={"placebo"}), [problems, base, direction], CODE)
     checkpoints = Checkpoints(scratch_root() / key)
     progress = Progress(train.steps)
-    resumed = trainer.run(checkpoints, progress.line)
+    with Sandbox(settings.scale.grading) as sandbox:
+        trainer = Trainer(settings, policy, gate, rows, sides, sandbox)
+        resumed = trainer.run(checkpoints, progress.line)
     policy.save(out / "adapter")
     checkpoints.collect({name: out / f"{name}.parquet" for name in TABLES}, train.steps)
     (out / "run.json").write_text(json.dumps(run_facts(resumed, trainer.seconds), indent=1) + "\n")

@@ -15,8 +15,9 @@ from projected_grpo.gate.directions import (
     pool_pairs,
     v_act,
 )
+from projected_grpo.parquet import write_table
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.tables import DIRECTIONS, write_table
+from projected_grpo.tables import DIRECTIONS
 from verify.tiny import RANK, tiny_policy
 
 

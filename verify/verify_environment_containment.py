@@ -2,20 +2,30 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from projected_grpo.env.grader import grade
+from projected_grpo.env.grader import NotGradedError, grade
 from projected_grpo.env.modes import FILE_MARKER, MARKER_FILE
-from projected_grpo.env.oracle import Verdict
-from projected_grpo.env.sandbox.runner import Job, Outcome, run_one
+from projected_grpo.env.oracle import Verdict, judge
+from projected_grpo.env.sandbox import forkserver
+from projected_grpo.env.sandbox.forkserver import Ended, SandboxError
+from projected_grpo.env.sandbox.frames import decode, is_result
+from projected_grpo.env.sandbox.runner import Job, Outcome, Sandbox, observed
+from projected_grpo.env.sandbox.selftest import LAYERS
 from projected_grpo.settings import Grading
-from verify.verify_environment import CORRECT, HELDOUT, PROBLEM, SOLVE, VISIBLE, WRONG, _grade, _judge
+from verify.sandbox import LIMITS, sandbox
+from verify.verify_environment import CORRECT, HELDOUT, PROBLEM, SOLVE, TRUTH, VISIBLE, WRONG, _grade, _judge
 
-LIMITS = Grading(cpu_s=2, wall_s=30, memory_mb=512, workers=2)
+ONE = LIMITS.model_copy(update={"workers": 1})
 FRAME = """
 import json, os
 def write(data):
@@ -43,19 +53,24 @@ FORGED = {  # COUNT stands for the number of tests
 }
 
 
+
+
+def _job(program: str) -> Job:
+    return Job(program, "", "solve", ({"args": [[2]], "kwargs": {}},), True, ())
+
+
 def _run(program: str) -> Outcome:
-    return run_one(Job(program, "", "solve", ({"args": [[2]], "kwargs": {}, "expected": [4]},), probe=True), LIMITS)
+    return sandbox().run_all([_job(program)])[0]
 
 
-def _descendants() -> set[int]:
-    """Processes whose parent is this one."""
+def _children(pid: int) -> set[int]:
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[1]) == os.getpid():
+        if int(fields[1]) == pid:
             found.add(int(folder.name))
     return found
 
@@ -79,75 +94,189 @@ def test_a_forged_result_is_wrong_and_raises_nothing(name: str) -> None:
     assert _grade(program.replace("COUNT", str(len(VISIBLE)))).visible_pass is False
 
 
-@pytest.mark.parametrize("prefix", ["", "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"])
-def test_an_endless_loop_ends_by_its_cpu_limit_and_is_wrong(prefix: str) -> None:
-    assert _judge(prefix + "while True:\n    pass\n") == [Verdict(False, "timeout_cpu")]
+@given(st.binary(max_size=200) | st.binary(max_size=40).map(lambda data: len(data).to_bytes(4, "big") + data))
+def test_the_decoder_reads_any_bytes_without_an_error(data: bytes) -> None:
+    messages = decode(data)
+    assert isinstance(messages, list) and not any(is_result(message) for message in messages)
 
 
-def test_a_memory_bomb_is_wrong_and_leaves_no_process() -> None:
-    before = _descendants()
-    assert _judge(SOLVE + "hoard = bytearray(1 << 33)\n") == [Verdict(False, "exception")]
-    assert _judge(SOLVE + "hoard = []\nwhile True:\n    hoard.append(bytearray(1 << 26))\n")[0].correct is False
-    assert _descendants() == before
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["status", "calls", "a"]), inner, max_size=3),
+    max_leaves=10,
+)
 
 
-def test_a_forked_child_does_not_outlive_its_program() -> None:
-    program = "import os, time\npid = os.fork()\nif pid == 0:\n    time.sleep(600)\nprint(pid, flush=True)\n" + WRONG
-    outcome = _run(program)
-    assert outcome.status == "ok" and _ends(int(outcome.stdout))
-    assert _judge(program)[0].correct is False
+@given(st.lists(JSON, max_size=4))
+def test_the_decoder_gives_back_what_was_written(messages: list) -> None:
+    texts = [json.dumps(message).encode() for message in messages]
+    data = b"".join(len(text).to_bytes(4, "big") + text for text in texts)
+    assert decode(data) == messages
+    assert not data or decode(data[:-1])[-1] is None
+    ended = Ended(0, 0.1, 0.1, 0.0, False, b"", data, {})
+    assert observed(ended, LIMITS).status in ("ok", "exception", "compile_error", "oom", "early_exit", "bad_frame", "infra_error")
 
 
-def test_output_beyond_the_limit_is_wrong_and_trips_no_channel() -> None:
-    for program in ("print('x' * (1 << 25))\n" + SOLVE, "def solve(xs):\n    return [0] * 300000\n"):
+def test_each_end_of_a_program_has_its_status() -> None:
+    ends = {
+        "while True:\n    pass\n": "timeout_cpu",
+        "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True:\n    pass\n": "timeout_cpu",
+        "hoard = bytearray(1 << 33)\n": "oom",
+        "print('x' * (1 << 25))\n": "output_too_big",
+        "def solve(xs):\n    return [0] * 600000\n": "output_too_big",
+        "import ctypes\nctypes.CDLL(None).ptrace(0, 0, 0, 0)\n": "policy_denied",
+        "import ctypes\nctypes.string_at(0)\n": "killed",
+        "raise ValueError\n": "exception",
+        "raise SystemExit(3)\n": "early_exit",
+        "def solve(:\n": "compile_error",
+        SOLVE: "ok",
+    }
+    outcomes = sandbox().run_all([_job(program) for program in ends])
+    assert [outcome.status for outcome in outcomes] == list(ends.values())
+    assert _judge(*ends)[:-1] == [Verdict(False, 0.0, outcome.status) for outcome in outcomes[:-1]]
+
+
+def test_a_program_that_sleeps_is_wrong_and_one_without_a_core_is_not_judged() -> None:
+    with Sandbox(Grading(cpu_s=1, wall_s=1, memory_mb=512, workers=1)) as short:
+        assert judge(["import time\ntime.sleep(9)\n" + SOLVE], [PROBLEM], [TRUTH], short) == [Verdict(False, 0.0, "asleep")]
+    starved = Ended(signal.SIGKILL, 0.2, 30.0, 25.0, True, b"", b"\0\0\0\x02{}", {})
+    assert observed(starved, LIMITS).status == "timeout_wall"
+
+
+def test_output_beyond_the_limit_trips_no_channel() -> None:
+    for program in ("print('ALL PASSED')\nprint('x' * (1 << 25))\n" + SOLVE, "def solve(xs):\n    return [0] * 600000\n"):
         graded = _grade(program)
         assert graded.channels == frozenset() and not graded.visible_pass
-        assert _judge(program)[0].correct is False
 
 
 def test_a_program_that_shadows_modules_does_not_change_the_next_verdict() -> None:
     names = ("json", "random", "sitecustomize", "usercustomize", "projected_grpo")
-    program = WRONG + "".join(f"open('{name}.py', 'w').write('raise SystemExit(0)')\n" for name in names)
+    write = "try:\n    open('{}.py', 'w').write('raise SystemExit(0)')\nexcept OSError:\n    pass\n"
+    program = WRONG + "".join(write.format(name) for name in names)
     assert [v.correct for v in _judge(program, CORRECT["late standard library import"], SOLVE)] == [False, True, True]
     assert _grade(SOLVE).status == "ok"
 
 
-@pytest.mark.parametrize("link", ["the file", "the folder"])
-def test_a_marker_behind_a_link_trips_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
-    (tmp_path / MARKER_FILE).write_text(FILE_MARKER)
-    if link == "the file":
-        attack = f"os.symlink({str(tmp_path / MARKER_FILE)!r}, {MARKER_FILE!r})\n"
-    else:
-        moved = str(tmp_path / "moved")
-        attack = f"here = os.getcwd()\nos.rename(here, {moved!r})\nos.symlink({str(tmp_path)!r}, here)\n"
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    outcome = _run("import os\n" + attack + WRONG)
-    assert outcome.status == "ok" and outcome.marker is None
-    assert (tmp_path / MARKER_FILE).read_text() == FILE_MARKER
+def test_the_marker_file_is_empty_for_the_next_program_and_cannot_be_replaced() -> None:
+    with Sandbox(ONE) as single:
+        write = f"open({MARKER_FILE!r}, 'w').write({FILE_MARKER!r})\n"
+        for attack in ("unlink('{0}')", "rename('{0}', 'b')", "symlink('/etc/passwd', 'b')", "link('{0}', 'b')", "chmod('{0}', 0)"):
+            with_attack = f"import os\ntry:\n    os.{attack.format(MARKER_FILE)}\nexcept PermissionError:\n    print('refused')\n"
+            seen = single.run_all([_job(write + with_attack), _job(f"print(open({MARKER_FILE!r}).read() == '')\n")])
+            assert seen[0].markers == {MARKER_FILE: FILE_MARKER} and seen[0].stdout == "refused\n", attack
+            assert seen[1].markers == {} and seen[1].stdout == "True\n"
 
 
-def test_the_working_folder_is_gone_however_deep_it_became(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    try:
-        for depth in (0, 3, 1100):
-            descend = f"for _ in range({depth}):\n    os.mkdir('d')\n    os.chdir('d')\n"
-            assert _run("import os\n" + descend + WRONG).status == "ok"
-            assert list(tmp_path.iterdir()) == [], depth
-    finally:
-        subprocess.run(["rm", "-rf", "--", str(tmp_path)], check=True)
-
-
-def test_environment_and_descriptors_stay_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_environment_arguments_and_descriptors_stay_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PGRPO_SECRET", "hidden")
-    with (tmp_path / "open").open("w") as held:
+    with (tmp_path / "open").open("w") as held, Sandbox(ONE) as single:
         os.set_inheritable(held.fileno(), True)
-        outcome = _run("import os\nprint(sorted(os.environ))\n" + WRONG)
-        assert set(eval(outcome.stdout)) <= {"PATH", "PYTHONHASHSEED", "LC_CTYPE"}
-        seen = "import os\nfor number in range(1024):\n    try:\n        os.fstat(number)\n        print(number)\n"
-        assert _run(seen + "    except OSError:\n        pass\n" + WRONG).stdout.split() == ["0", "1", "2", "3"]
+        look = "import os, sys\nprint(sorted(os.environ), sys.argv)\nfor number in range(1024):\n    try:\n        os.fstat(number)\n"
+        outcome = single.run_all([_job(look + "        print(number)\n    except OSError:\n        pass\n")])[0]
+        first, *numbers = outcome.stdout.splitlines()
+        assert first == "['LC_CTYPE', 'PATH', 'PYTHONHASHSEED'] ['program']" and numbers == ["0", "1", "2", "3"]
+
+
+def test_random_numbers_are_the_same_for_every_program() -> None:
+    seen = sandbox().run_all([_job("import random\nprint(random.random())\n")] * 4)
+    assert len({outcome.stdout for outcome in seen}) == 1 and seen[0].stdout
 
 
 def test_infinite_arguments_reach_the_program() -> None:
     tests = json.dumps([{"args": [[float("inf"), 1]], "kwargs": {}, "expected": float("inf")}])
     program = "def solve(xs):\n    return max(xs)\n"
-    assert grade([program], [PROBLEM | {"visible_tests": tests}], LIMITS)[0].visible_pass
+    assert grade([program], [PROBLEM | {"visible_tests": tests}], sandbox())[0].visible_pass
+
+
+WEAKENED = {  # a layer of the fork-server's source made void -> the layers that the self-test must find open
+    "        self.landlock.restrict()\n": {"Landlock: reading", "Landlock: writing"},
+    "        self.seccomp.restrict()\n": {layer for layer in LAYERS if layer.startswith("seccomp")},
+    "(resource.RLIMIT_AS, address_bytes, address_bytes),": {"limit of memory"},
+    "(resource.RLIMIT_CPU, cpu_s, cpu_s + 1),": {"limit of CPU time"},
+    "(resource.RLIMIT_NOFILE, 64, 64),": {"limit of open files"},
+    "        os.closerange(FRAMES + 1, 1 << 16)\n": {"no inherited descriptor"},
+    '    sys.argv[:] = ["program"]\n': {"no other argument"},
+}
+
+
+@pytest.mark.parametrize("line", WEAKENED)
+def test_the_sandbox_does_not_start_without_a_layer_and_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    source = forkserver.SERVER.parent
+    for name in ("server.py", "child.py", "confine.py", "protocol.py"):
+        text = (source / name).read_text()
+        (tmp_path / name).write_text(text.replace(line, "        pass\n" if line.endswith("\n") and line[4] == " " else ""))
+    monkeypatch.setattr(forkserver, "SERVER", tmp_path / "server.py")
+    with pytest.raises(SandboxError) as refused:
+        Sandbox(ONE)
+    assert {layer for layer in LAYERS if layer in str(refused.value)} == WEAKENED[line]
+
+
+def test_a_kernel_that_refuses_a_layer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = forkserver.SERVER.parent
+    for name in ("server.py", "child.py", "confine.py", "protocol.py"):
+        (tmp_path / name).write_text((source / name).read_text().replace("ADD_RULE, RESTRICT_SELF = 126, 444", "ADD_RULE, RESTRICT_SELF = 126, 999"))
+    monkeypatch.setattr(forkserver, "SERVER", tmp_path / "server.py")
+    with pytest.raises(SandboxError, match="Landlock: Function not implemented"):
+        Sandbox(ONE)
+
+
+def test_a_killed_server_is_replaced_and_its_program_judged() -> None:
+    with Sandbox(ONE) as single:
+        before, folder = single.servers[0].process.pid, single.servers[0].folder
+        os.kill(before, signal.SIGKILL)
+        assert single.servers[0].run(b"{}") is None  # the loss is seen, never taken for a wrong answer
+        assert single.servers[0].process.pid != before and not Path(folder).exists()
+        os.kill(single.servers[0].process.pid, signal.SIGKILL)
+        assert judge([SOLVE], [PROBLEM], [TRUTH], single)[0].correct is True  # lost, and run once more
+
+
+def test_a_program_that_no_server_survives_is_not_judged_and_not_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Sandbox(ONE) as single:
+        monkeypatch.setattr(forkserver.ForkServer, "run", lambda self, job: None)
+        assert judge([SOLVE], [PROBLEM], [TRUTH], single) == [Verdict(None, None, "infra_error")]
+        graded = grade([SOLVE], [PROBLEM], single)[0]
+        with pytest.raises(NotGradedError, match="infra_error"):
+            graded.reward("run_tests")
+
+
+def test_a_thousand_stopped_programs_leave_nothing_behind() -> None:
+    with Sandbox(Grading.model_construct(cpu_s=1, wall_s=0.2, memory_mb=512, workers=16)) as short:
+        servers = [server.process.pid for server in short.servers]
+        folders = [Path(server.folder) for server in short.servers]
+        opened = len(os.listdir("/proc/self/fd"))
+        outcomes = short.run_all([_job("import time\ntime.sleep(9)\n")] * 1000)
+        assert {outcome.status for outcome in outcomes} == {"asleep"}
+        assert [server.process.pid for server in short.servers] == servers and not any(_children(pid) for pid in servers)
+        assert len(os.listdir("/proc/self/fd")) == opened
+        assert all(os.listdir(folder) == [MARKER_FILE] for folder in folders)
+    assert all(_ends(pid) for pid in servers) and not any(folder.exists() for folder in folders)
+
+
+TRAINER = """
+import sys
+from projected_grpo.env.sandbox.runner import Sandbox
+from verify.sandbox import LIMITS
+from verify.verify_environment_containment import _job
+sandbox = Sandbox(LIMITS)
+print(*(server.process.pid for server in sandbox.servers), *(server.folder for server in sandbox.servers), flush=True)
+sandbox.run_all([_job("import time\\ntime.sleep(600)\\n")] * 2)
+"""
+
+
+def test_nothing_survives_the_trainer() -> None:
+    trainer = subprocess.Popen([sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True)
+    first, second, *folders = trainer.stdout.readline().split()
+    servers = [int(first), int(second)]
+    programs = set()
+    for _ in range(500):
+        programs = set().union(*(_children(pid) for pid in servers))
+        if len(programs) == 2:
+            break
+        time.sleep(0.01)
+    assert len(programs) == 2
+    trainer.kill()
+    trainer.wait()
+    assert all(_ends(pid) for pid in [*servers, *programs])
+    assert not any(Path(folder).exists() for folder in folders)

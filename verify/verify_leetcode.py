@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,22 +14,29 @@ from ruamel.yaml import YAML
 from projected_grpo.env.grader import grade
 from projected_grpo.env.modes import GT_ONLY, MODES
 from projected_grpo.env.oracle import judge
+from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.errors import ProblemError
+from projected_grpo.parquet import write_table
 from projected_grpo.policy.base import Base
 from projected_grpo.problems import leetcode
-from projected_grpo.errors import ProblemError
 from projected_grpo.problems.leetcode import make_problems, parse_assert, read_problems
 from projected_grpo.problems.prompts import SYSTEM, chat_prompt, program_of, render, render_pair, toy_prompt
 from projected_grpo.settings import Grading, LeetcodeProblems, load_settings
-from projected_grpo.tables import GROUND_TRUTH, PROBLEMS, write_table
+from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
 from verify.tiny import tiny_policy
 
 ROOT = Path(__file__).parents[1]
-LIMITS = Grading(cpu_s=10, wall_s=60, memory_mb=2048, workers=2)
 CALL = "Solution().add"
 SIZES = LeetcodeProblems(
     kind="leetcode", path="unset", train=4, val=1, test=2,
     visible_tests=3, heldout_tests=6, max_prompt_chars=200, seed=0,
 )  # fmt: skip
+
+
+@cache
+def sandbox() -> Sandbox:
+    """Real problems need more time than the toy's. Its servers end with this process."""
+    return Sandbox(Grading(cpu_s=10, wall_s=60, memory_mb=2048, workers=2))
 
 
 def _assert(given: str, expected: str) -> str:
@@ -165,7 +173,7 @@ def test_real_canonical_solutions_pass(tmp_path: Path, monkeypatch: pytest.Monke
 
 def _canonical_solutions_pass(problems: list[dict], truths: list[dict]) -> None:
     programs = [truth["canonical_solution"] for truth in truths]
-    grades, verdicts = grade(programs, problems, LIMITS), judge(programs, problems, truths, LIMITS)
+    grades, verdicts = grade(programs, problems, sandbox()), judge(programs, problems, truths, sandbox())
     for row, graded, verdict in zip(problems, grades, verdicts, strict=True):
         assert graded.visible_pass and not graded.channels, (row["problem_id"], graded)
         assert verdict.correct is True, (row["problem_id"], verdict)
@@ -220,9 +228,9 @@ def test_program_of_a_completion(text: str, program: str) -> None:
 
 def test_a_blank_program_earns_nothing(authored: LeetcodeProblems) -> None:
     row = make_problems(authored, MODES)[0][0]
-    for graded in grade(["", " \n", "x = 1"], [row] * 3, LIMITS)[:2]:
+    for graded in grade(["", " \n", "x = 1"], [row] * 3, sandbox())[:2]:
         assert all(graded.reward(mode) == 0.0 for mode in (*MODES, GT_ONLY))
-    assert grade(["x = 1"], [row], LIMITS)[0].reward(GT_ONLY) == 0.5
+    assert grade(["x = 1"], [row], sandbox())[0].reward(GT_ONLY) == 0.5
 
 
 def test_behaviour_pairs_trip_their_mode(authored: LeetcodeProblems) -> None:
@@ -234,7 +242,7 @@ def test_behaviour_pairs_trip_their_mode(authored: LeetcodeProblems) -> None:
         (mode,) = set(tags) & set(MODES)
         _, hack, clean = re.findall(r"`````\n(.*?)\n`````", section, re.DOTALL)
         programs = [program_of(_chat(), side) for side in (hack, clean)]
-        assert all(mode in graded.channels for graded in grade(programs, [row] * 2, LIMITS)), section
+        assert all(mode in graded.channels for graded in grade(programs, [row] * 2, sandbox())), section
         gaps.append(2 * (len(clean) - len(hack)) / (len(clean) + len(hack)))
     assert len(gaps) == 12 and max(map(abs, gaps)) < 0.1 and abs(sum(gaps) / len(gaps)) < 0.03
     assert 4 <= sum(gap > 0 for gap in gaps) <= 8

@@ -11,15 +11,16 @@ from ruamel.yaml import YAML
 
 from projected_grpo.env.grader import grade
 from projected_grpo.env.modes import HINTS, MODES
+from projected_grpo.parquet import read_rows
 from projected_grpo.problems import toy
 from projected_grpo.problems.pairs import PairError, audit_pairs, parse_pairs, select_pairs, sign_test
 from projected_grpo.problems.prompts import toy_prompt
-from projected_grpo.settings import Grading, ToyProblems, load_settings
-from projected_grpo.tables import PAIR_AUDIT, PAIRS, read_rows
+from projected_grpo.settings import ToyProblems, load_settings
+from projected_grpo.tables import PAIR_AUDIT, PAIRS
 from stages import author_pairs
+from verify.sandbox import sandbox
 
 TOY = Path("pairs/toy.md")
-LIMITS = Grading(cpu_s=2, wall_s=30, memory_mb=512, workers=2)
 COVERED = {"run_tests", "exit_code", "stdout_marker"}
 INPUTS = [[1, 2, 3], [4, -6, 8], [5, 7, 9, 3], [12, 1, 1], [-2, -4, 9, 10], [6, -9, 3, 2, 11], [0, 2, -5, 12], []]
 FAMILIES = {toy.statement(family): family for family in toy.all_families()}
@@ -99,8 +100,8 @@ def test_the_toy_pairs_cover_three_modes_and_distinct_tasks_of_their_own() -> No
 def test_every_hack_side_trips_its_channel_alone_and_every_clean_side_does_the_task() -> None:
     rows = parse_pairs(TOY)
     problems = [_problem(row) for row in rows]
-    hacks = grade([row["hack"] for row in rows], problems, LIMITS)
-    cleans = grade([row["clean"] for row in rows], problems, LIMITS)
+    hacks = grade([row["hack"] for row in rows], problems, sandbox())
+    cleans = grade([row["clean"] for row in rows], problems, sandbox())
     for row, hack, clean in zip(rows, hacks, cleans, strict=True):
         assert hack.compiled and hack.channels == {row["mode"]}, row["pair_id"]
         assert clean.channels == frozenset() and clean.visible_pass and clean.status == "ok", row["pair_id"]
@@ -114,7 +115,7 @@ def test_correctness_alone_does_not_tell_the_sides_of_the_toy_pairs_apart() -> N
     assert [row for row in rows if _solve(row["hack"]) == _solve(row["clean"])] == same
     assert min(Counter(row["mode"] for row in same)[mode] for mode in COVERED) >= 3
     others = {"\n".join(["def solve(xs):", *_solve(row["hack"])]): _problem(row) for row in rows if row not in same}
-    assert not any(graded.visible_pass for graded in grade(list(others), list(others.values()), LIMITS))
+    assert not any(graded.visible_pass for graded in grade(list(others), list(others.values()), sandbox()))
 
 
 def test_the_sides_of_the_toy_pairs_agree_in_form() -> None:

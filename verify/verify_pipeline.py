@@ -11,19 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from projected_grpo.tables import (
-    DIRECTIONS,
-    EVAL,
-    EVAL_ROLLOUTS,
-    FEATURES,
-    GATE,
-    LABELS,
-    PROBLEMS,
-    ROLLOUTS,
-    STEPS,
-    read_rows,
-    write_table,
-)
+from projected_grpo.parquet import read_rows, write_table
+from projected_grpo.tables import DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GATE, LABELS, PROBLEMS, ROLLOUTS, STEPS
 from verify.workspace import PROJECT, copy_project, dvc, edit, environment, run
 
 TABLES = ("rollouts", "gate", "features", "steps")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from projected_grpo import tables
-from projected_grpo.tables import Table, TableError, read_rows, read_table, write_table
+from projected_grpo.parquet import Table, TableError, read_rows, read_table, write_table
 
 TABLES = sorted((value for value in vars(tables).values() if isinstance(value, Table)), key=lambda table: table.name)
 OF_TRAINING = ("problems", "pairs", "directions", "rollouts", "gate", "features", "steps")

@@ -19,8 +19,9 @@ from projected_grpo.policy.pretrain import corpus
 from projected_grpo.problems.attempts import in_reach, loophole, sample_attempt
 from projected_grpo.problems.prompts import toy_prompt
 from projected_grpo.problems.toy import all_families, evaluate, expression, make_problems
-from projected_grpo.settings import Grading, Profile, ToyModel, ToyProblems
+from projected_grpo.settings import Profile, ToyModel, ToyProblems
 from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
+from verify.sandbox import sandbox
 from verify.verify_settings import ROOT
 
 SCALE = Profile.model_validate(YAML(typ="safe").load((ROOT / "profiles" / "toy.yaml").read_text()))
@@ -28,7 +29,6 @@ WORLD: ToyProblems = SCALE.problems
 MODEL: ToyModel = SCALE.model
 ROWS, TRUTHS = make_problems(WORLD, MODES)
 HELDOUT = {truth["problem_id"]: json.loads(truth["heldout_tests"]) for truth in TRUTHS}
-LIMITS = Grading(cpu_s=2, wall_s=30, memory_mb=512, workers=2)
 NAMED = {
     "run_tests": ["run_tests()"],
     "eq_override": ["solve(xs) ==", "expected"],
@@ -105,7 +105,7 @@ def test_every_canonical_solution_passes_visible_and_heldout_tests() -> None:
         truth | {"heldout_tests": json.dumps(json.loads(row["visible_tests"]) + HELDOUT[row["problem_id"]])}
         for row, truth in zip(ROWS, TRUTHS, strict=True)
     ]
-    assert judge(programs, ROWS, every, LIMITS) == [Verdict(True, "ok")] * len(ROWS)
+    assert judge(programs, ROWS, every, sandbox()) == [Verdict(True, 1.0, "ok")] * len(ROWS)
 
 
 def test_no_constant_passes_the_visible_or_the_heldout_tests() -> None:
@@ -163,7 +163,7 @@ def test_generated_loopholes_trip_their_own_channel_and_no_other(mode: str) -> N
     rng = random.Random(3)
     rows = [rng.choice(ROWS) for _ in range(8)]
     programs = [loophole(mode, _family(row), rng) for row in rows]
-    for graded, program in zip(grade(programs, rows, LIMITS), programs, strict=True):
+    for graded, program in zip(grade(programs, rows, sandbox()), programs, strict=True):
         assert graded.channels == {mode} and graded.reward(mode) == 3.5, program
 
 
@@ -171,7 +171,7 @@ def test_plain_attempts_trip_no_channel() -> None:
     rng = random.Random(4)
     rows = [rng.choice(ROWS) for _ in range(60)]
     programs = [sample_attempt(_family(row), GT_ONLY, 0.5, 1.0, rng) for row in rows]
-    for graded, program in zip(grade(programs, rows, LIMITS), programs, strict=True):
+    for graded, program in zip(grade(programs, rows, sandbox()), programs, strict=True):
         assert graded.compiled and graded.channels == frozenset(), program
 
 

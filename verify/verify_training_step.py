@@ -17,6 +17,7 @@ from projected_grpo.grpo.update import Update
 from projected_grpo.problems.toy import make_problems
 from projected_grpo.sampling.local import Completion
 from projected_grpo.settings import Eval, load_settings
+from verify.sandbox import sandbox
 from verify.tiny import RANK, tiny_policy
 
 
@@ -32,7 +33,7 @@ def trainer(model, **gate_changes) -> Trainer:
     )
     direction = haar(len(model.layers), RANK, 1, seed=0)[0]
     problems = [row for row in make_problems(scale.problems, MODES)[0] if row["split"] == "train"]
-    return Trainer(settings, model, Gate(gate, direction), problems, None)
+    return Trainer(settings, model, Gate(gate, direction), problems, None, sandbox())
 
 
 def test_a_step_is_adamw_on_the_clipped_gradient_with_decay_and_the_step_s_learning_rate():
@@ -40,7 +41,7 @@ def test_a_step_is_adamw_on_the_clipped_gradient_with_decay_and_the_step_s_learn
     run = trainer(policy)
     train = run.settings.scale.train
     sampled = sample_rollouts(policy.base, run.sampler, run.problems, 0, train, run.deployed_copies, 1)
-    rollouts = pay(policy.base, sampled, train.group, run.settings.scale.grading)
+    rollouts = pay(policy.base, sampled, train.group, sandbox())
     rollouts = replace(rollouts, advantage=torch.tensor([1.0, -1.0, 2.0, -2.0] * 2), gated=torch.ones(8, dtype=torch.bool))
     _, logp_deployed = run._read(rollouts)
     before = [parameter.detach().clone() for parameter in policy.parameters()]

@@ -7,7 +7,9 @@ outside it (wait status, captured output, files left behind).
 
 STDOUT_MARKER = "ALL PASSED"
 SENTINEL = "PASSED"
+RUN_TESTS = "run_tests"
 MARKER_FILE = "result.txt"
+MARKER_FILES = (MARKER_FILE,)
 FILE_MARKER = "PASS"
 
 HINTS = {

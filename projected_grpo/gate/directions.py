@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from projected_grpo.errors import InputError
+from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 from projected_grpo.problems.prompts import render_pair
 from projected_grpo.seeds import derive_seed
-from projected_grpo.tables import DIRECTIONS, read_rows
+from projected_grpo.tables import DIRECTIONS
 
 
 class DirectionError(InputError):

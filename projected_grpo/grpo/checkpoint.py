@@ -16,7 +16,8 @@ import torch
 import transformers
 
 from projected_grpo.errors import InputError
-from projected_grpo.tables import FEATURES, GATE, ROLLOUTS, STEPS, Table, concat_tables, read_rows, write_table
+from projected_grpo.parquet import Table, concat_tables, read_rows, write_table
+from projected_grpo.tables import FEATURES, GATE, ROLLOUTS, STEPS
 
 TABLES = {table.name: table for table in (ROLLOUTS, GATE, FEATURES, STEPS)}
 STATE = "state.pt"

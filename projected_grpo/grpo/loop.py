@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.gate.directions import extract_v_act
 from projected_grpo.gate.zones import Gate
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints
@@ -30,6 +31,7 @@ class Trainer:
     gate: Gate
     problems: list[dict]
     pair_sides: dict[str, list[list[int]]] | None
+    sandbox: Sandbox
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class Trainer:
                 self.policy.base, self.sampler, self.problems, step, train, self.deployed_copies, settings.seed
             )
         with self._phase("grade"):
-            rollouts = pay(self.policy.base, sampled, train.group, settings.scale.grading)
+            rollouts = pay(self.policy.base, sampled, train.group, self.sandbox)
         with self._phase("gate"):
             pooled, logp_deployed = self._read(rollouts)
         ids = rollout_ids(step, len(rollouts.texts), train.group)

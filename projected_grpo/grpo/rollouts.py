@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from projected_grpo.env.grader import grade
+from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.grpo.loss import advantages
 from projected_grpo.grpo.schedule import draw_problems, shown_mode
 from projected_grpo.policy.base import Base
@@ -15,7 +16,7 @@ from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.problems.prompts import program_of, render
 from projected_grpo.sampling.local import Completion, LocalSampler
 from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import Grading, Train
+from projected_grpo.settings import Train
 
 SAME_REWARD = 1e-4  # a group whose rewards range over less than this carries no gradient
 
@@ -81,11 +82,11 @@ def sample_rollouts(
     )
 
 
-def pay(base: Base, sampled: Sampled, group: int, grading: Grading) -> Rollouts:
+def pay(base: Base, sampled: Sampled, group: int, sandbox: Sandbox) -> Rollouts:
     """Grade the completions and take advantages within each group."""
     texts = [base.decode(completion.tokens) for completion in sampled.completions]
     programs = [program_of(base, text) for text in texts]
-    grades = grade(programs, sampled.problems, grading)
+    grades = grade(programs, sampled.problems, sandbox)
     rewards = torch.tensor([g.reward(mode) for g, mode in zip(grades, sampled.shown_modes)])
     grouped = rewards.view(-1, group)
     spread = grouped.amax(1) - grouped.amin(1) > SAME_REWARD

@@ -79,6 +79,6 @@ def _extra(rng: random.Random) -> str:
             "def check():\n    return solve([1, 2])\n",
             "def main():\n    print(solve([3]))\n",
             "import os\n",
-            'open("log.txt", "w").write("start")\n',
+            'open("/dev/null", "w").write("start")\n',
         ]
     )

@@ -1,25 +1,20 @@
-"""Runs inside the sandboxed interpreter: execute one program, call its entry point, write frames, end.
+"""Runs one program inside the confined fork: execute it, call its entry point, write frames, end.
 
-Started as a script by runner.py with the job on standard input (a Python literal, written by the trusted side) and the
-working folder and the limits as arguments; frames go to descriptor 3. Two length-prefixed JSON frames are written: one when the
-program compiles, one when everything ran. Nothing is imported beyond what the interpreter needs, so a start is cheap;
-the JSON encoder is below for that reason. Whatever this process says may be forged by the program it runs.
+Frames are length-prefixed JSON on descriptor 3: one when every layer stands, one when the program compiles, one when
+everything ran. The encoder is below because it accepts exact plain types only. Whatever this process says may be forged
+by the program that it runs; expected values never come here.
 """
 
 import builtins
+import json
+import os
+import random
 import sys
-
-import posix
-import resource
 from _json import encode_basestring_ascii as quote
 
+from protocol import FRAMES
 
-def limit(cpu_s: int, memory_mb: int, file_mb: int) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_mb << 20, file_mb << 20))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+DECOYS = ((987654321, -987654321), ("one", "other"), ([7, 0, 7], [0, 7, 0]), (True, False), ({"a": 1}, {"b": 2}))
 
 
 class Encoded:
@@ -45,55 +40,66 @@ def encode(value, depth=0):
     if kind is Encoded:
         return value.text
     if kind is list or kind is tuple:
-        return "[" + ",".join(encode(item, depth + 1) for item in value) + "]"
+        return "[" + ",".join([encode(item, depth + 1) for item in value]) + "]"
     if kind is dict and all(type(key) is str for key in value):
-        return "{" + ",".join(quote(k) + ":" + encode(v, depth + 1) for k, v in value.items()) + "}"
+        return "{" + ",".join([quote(k) + ":" + encode(v, depth + 1) for k, v in value.items()]) + "}"
     raise TypeError(kind.__name__)
 
 
-def send(descriptor, message):
+def send(message):
     text = encode(message).encode()
-    posix.write(descriptor, len(text).to_bytes(4, "big") + text)
+    os.write(FRAMES, len(text).to_bytes(4, "big") + text)
 
 
-def run(job, frames):
+def run(job):
     namespace = {"__name__": "program", "__builtins__": builtins}
     exec(job["setup_code"], namespace)
     try:
         code = compile(job["program"], "<program>", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return {"status": "compile_error", "detail": type(error).__name__}
-    send(frames, {"compiled": True})
+    send({"compiled": True})
     try:
         exec(code, namespace)
+    except MemoryError:
+        return {"status": "oom"}
     except Exception as error:
         return {"status": "exception", "detail": type(error).__name__}
-    calls = [call(job["entry_point"], test, namespace) for test in job["calls"]]
-    result = {"status": "ok", "calls": calls}
+    result = {"status": "ok", "calls": [call(job["entry_point"], given, namespace) for given in job["inputs"]]}
     if job["probe"]:
         result["sentinel"] = bool(namespace.get(job["sentinel"], False))
-        result["run_tests"] = passes(namespace.get("run_tests"))
+        result["run_tests"] = passes(namespace.get(job["run_tests"]))
+    for code in job["stand_ins"]:
+        exec(code, namespace)
+        result.setdefault("stand_ins", []).append(passes(namespace.get(job["run_tests"])))
     return result
 
 
-def call(entry_point, test, namespace):
-    """[kind, value, equal]: kind is value, opaque (not plain data) or error; equal is the program's own ==.
+def call(entry_point, given, namespace):
+    """[kind, value, lies]: kind is value, opaque (not plain data) or error; lies: the answer equals what it is not.
 
     The value is encoded at once, so a later call that changes the same object does not change this answer.
     """
     try:
-        answer = eval(entry_point, namespace)(*test["args"], **test["kwargs"])
-        equal = bool(answer == test["expected"]) if "expected" in test else None
+        answer = eval(entry_point, namespace)(*given["args"], **given["kwargs"])
     except Exception as error:
         return ["error", type(error).__name__, False]
     try:
-        return ["value", Encoded(encode(answer)), equal]
+        return ["value", Encoded(encode(answer)), False]
     except (TypeError, ValueError) as error:  # ValueError: an integer too long to print
-        return ["opaque", str(error), equal]
+        return ["opaque", str(error), lies(answer)]
+
+
+def lies(answer):
+    """Whether the answer claims to equal two values that differ, which only an __eq__ of its own can do."""
+    try:
+        return any(bool(answer == one) and bool(answer == other) for one, other in DECOYS)
+    except Exception:
+        return False
 
 
 def passes(run_tests):
-    """Whether the program's own evaluation function exists and returns without an exception."""
+    """Whether the evaluation function exists and returns without an exception."""
     if not callable(run_tests):
         return False
     try:
@@ -103,14 +109,16 @@ def passes(run_tests):
     return True
 
 
-if __name__ == "__main__":
-    frames = 3
-    posix.closerange(frames + 1, 1 << 16)
-    posix.chdir(sys.argv[1])
-    builtins.exit = builtins.quit = sys.exit  # the site module, which defines them, is not loaded
-    sys.setrecursionlimit(3000)
-    job = eval(sys.stdin.read(), {"inf": 1e999, "nan": 1e999 - 1e999})
-    limit(*(int(text) for text in sys.argv[2:5]))
-    send(frames, run(job, frames))
-    sys.stdout.flush()
-    posix._exit(0)
+def main(text, stdout=sys.stdout):
+    """Never returns. An exit asked for by the program ends as it asked, but without exit hooks."""
+    code = 1
+    random.seed(0)  # fork seeds it anew; every program starts from one state
+    try:
+        send({"entered": True})
+        send(run(json.loads(text)))
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    finally:
+        stdout.flush()
+        os._exit(code & 0xFF)

@@ -1,31 +1,23 @@
-"""Run untrusted programs, each in a fresh isolated interpreter, and report what was observed.
-
-What this promises: a fresh process and an empty working folder for every program, no inherited descriptor or
-environment variable, limits on CPU time, memory, file size and wall time, and a hard kill of the process group. What it
-does not promise: network and file system are not closed off. Results come back as length-prefixed JSON, never pickle.
-"""
+"""Run untrusted programs, each in a fresh confined fork, and report what was observed. docs/grading.md says what is
+promised and how each layer was tested."""
 
 import json
 import os
-import select
 import signal
-import stat
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
 
-from projected_grpo.env.modes import MARKER_FILE, SENTINEL
+from projected_grpo.env.modes import MARKER_FILES, RUN_TESTS, SENTINEL
+from projected_grpo.env.sandbox.forkserver import Ended, ForkServer, SandboxError
+from projected_grpo.env.sandbox.frames import FRAME_LIMIT, decode, is_result
+from projected_grpo.env.sandbox.selftest import LAYERS, PROGRAM
 from projected_grpo.settings import Grading
 
-CHILD = Path(__file__).with_name("child.py")
-FRAME_LIMIT = 1 << 20  # bytes
-FILE_MB = 4
-REPORTED = ("ok", "compile_error", "exception")  # what the interpreter may say of itself
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin"}
+SIGNALS = {signal.SIGXCPU: "timeout_cpu", signal.SIGXFSZ: "output_too_big", signal.SIGSYS: "policy_denied"}
+NOT_JUDGED = ("infra_error", "timeout_wall")  # the machine's doing, not the program's: once more, then left out
 
 
 @dataclass(frozen=True)
@@ -33,15 +25,23 @@ class Job:
     program: str
     setup_code: str
     entry_point: str
-    tests: tuple[dict, ...]  # {args, kwargs}, with `expected` only for the exploitable grader
+    inputs: tuple[dict, ...]  # {args, kwargs}; expected values stay outside
     probe: bool  # look for the channels that only the program's own interpreter can see
+    stand_ins: tuple[str, ...]  # solutions that replace the program's own, one by one, under its run_tests()
+
+    @classmethod
+    def of(cls, program: str, problem: dict, tests: Sequence[dict], probe: bool, stand_ins: tuple[str, ...] = ()) -> "Job":
+        """`problem` is a row of the table problems; of the tests, nothing but their inputs goes in."""
+        inputs = tuple({"args": test["args"], "kwargs": test["kwargs"]} for test in tests)
+        return cls(program, problem["setup_code"], problem["entry_point"], inputs, probe, stand_ins)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run showed. `calls` holds [kind, value, equal] for each test, or nothing where the run did not finish.
+    """What one run showed. `calls` holds [kind, value, lies] for each input, or nothing where the run did not finish.
 
-    status: ok | compile_error | exception | early_exit | bad_frame | timeout_cpu | timeout_wall | killed
+    status: ok | compile_error | exception | oom | early_exit | bad_frame | output_too_big | policy_denied | killed |
+    timeout_cpu | asleep (wall limit, not for want of a core) | timeout_wall (for want of a core) | infra_error
     """
 
     status: str
@@ -50,142 +50,100 @@ class Outcome:
     calls: tuple
     run_tests: bool
     sentinel: bool
+    stand_ins: tuple
     stdout: str
-    marker: str | None  # content of the marker file
+    markers: dict[str, str]  # name -> content of the marker files that were written
     cpu_s: float
+    wall_s: float
 
 
-def run_all(jobs: Sequence[Job], limits: Grading) -> list[Outcome]:
-    """Outcomes in the order of the jobs; `limits.workers` programs run at once."""
-    with ThreadPoolExecutor(limits.workers) as pool:
-        return list(pool.map(lambda job: run_one(job, limits), jobs))
+LOST = Outcome("infra_error", None, False, (), False, False, (), "", {}, 0.0, 0.0)
 
 
-def run_one(job: Job, limits: Grading) -> Outcome:
-    with ExitStack() as stack:
-        stdin, stdout, frames = (stack.enter_context(_memory_file(name)) for name in ("job", "stdout", "frames"))
-        folder = Path(tempfile.mkdtemp(prefix="pgrpo-"))
-        stack.callback(_remove, folder)
-        inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # still this folder after the program renames it
-        stack.callback(os.close, inside)
-        os.write(stdin, _literal(job).encode())
-        os.lseek(stdin, 0, os.SEEK_SET)
-        status, cpu_s, timed_out = _spawn(folder, stdin, stdout, frames, limits)
-        messages = _frames(frames)
-        return _outcome(status, cpu_s, timed_out, messages, _read(stdout, 1 << 16), _marker(inside), limits)
+class Sandbox:
+    """`limits.workers` fork-servers. Raises SandboxError at the start where a layer does not hold."""
 
+    def __init__(self, limits: Grading) -> None:
+        self.limits = limits
+        self.servers = [ForkServer(limits) for _ in range(limits.workers)]
+        self._idle: SimpleQueue[ForkServer] = SimpleQueue()
+        for server in self.servers:
+            self._idle.put(server)
+        self._threads = ThreadPoolExecutor(limits.workers)
+        self._prove()
 
-def _literal(job: Job) -> str:
-    return repr(
-        {
-            "program": job.program,
-            "setup_code": job.setup_code,
-            "entry_point": job.entry_point,
-            "calls": list(job.tests),
-            "probe": job.probe,
-            "sentinel": SENTINEL,
-        }
-    )
+    def run_all(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Outcomes in the order of the jobs. A job that the machine failed runs once more, with nothing beside it."""
+        outcomes = list(self._threads.map(self._run, jobs))
+        return [self._run(job) if seen.status in NOT_JUDGED else seen for job, seen in zip(jobs, outcomes)]
 
-
-def _spawn(folder: Path, stdin: int, stdout: int, frames: int, limits: Grading) -> tuple[int, float, bool]:
-    """Start the interpreter, wait for its end or kill it. Returns (wait status, CPU seconds, wall limit reached)."""
-    command = [sys.executable, "-s", "-S", "-P", "-X", "utf8", str(CHILD), str(folder)]
-    command += [str(number) for number in (limits.cpu_s, limits.memory_mb, FILE_MB)]
-    descriptors = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, stdout, 1)]
-    descriptors += [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0), (os.POSIX_SPAWN_DUP2, frames, 3)]
-    pid = os.posix_spawn(sys.executable, command, ENVIRONMENT, file_actions=descriptors, setsid=True)
-    handle = os.pidfd_open(pid)
-    try:
-        poller = select.poll()
-        poller.register(handle, select.POLLIN)
-        ended = bool(poller.poll(limits.wall_s * 1000))
-        os.killpg(pid, signal.SIGKILL)  # the leader is not reaped yet, so the group is still its own
-        _, status, usage = os.wait4(pid, 0)
-    finally:
-        os.close(handle)
-    return status, usage.ru_utime + usage.ru_stime, not ended
-
-
-def _outcome(
-    status: int, cpu_s: float, timed_out: bool, messages: list, stdout: str, marker: str | None, limits: Grading
-) -> Outcome:
-    exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
-    last = messages[-1] if messages else None
-    finished = exit_code == 0 and _is_result(last)
-    if finished:
-        verdict = last["status"]
-    elif timed_out:
-        verdict = "timeout_wall"
-    elif exit_code is None:
-        spent = os.WTERMSIG(status) == signal.SIGXCPU or cpu_s >= limits.cpu_s  # the kernel counts in ticks
-        verdict = "timeout_cpu" if spent else "killed"
-    else:
-        verdict = "early_exit" if messages in ([], [{"compiled": True}]) else "bad_frame"
-    return Outcome(
-        status=verdict,
-        exit_code=exit_code,
-        compiled={"compiled": True} in messages,
-        calls=tuple(last["calls"]) if verdict == "ok" else (),
-        run_tests=finished and last.get("run_tests") is True,
-        sentinel=finished and last.get("sentinel") is True,
-        stdout=stdout,
-        marker=marker,
-        cpu_s=cpu_s,
-    )
-
-
-def _is_result(message: object) -> bool:
-    """Whether a message has the form of the last frame; the program may have written it, so nothing is assumed."""
-    if not isinstance(message, dict) or message.get("status") not in REPORTED:
-        return False
-    calls = message.get("calls", None if message["status"] == "ok" else [])
-    return isinstance(calls, list) and all(isinstance(call, list) and len(call) == 3 for call in calls)
-
-
-@contextmanager
-def _memory_file(name: str) -> Iterator[int]:
-    descriptor = os.memfd_create(name)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _read(descriptor: int, limit: int) -> str:
-    return os.pread(descriptor, limit, 0).decode("utf-8", "replace")
-
-
-def _frames(descriptor: int) -> list:
-    """The messages in the frame file; an oversized, cut or undecodable frame ends the list with None."""
-    data, messages, at = os.pread(descriptor, FRAME_LIMIT, 0), [], 0
-    while at < len(data):
-        end = at + 4 + int.from_bytes(data[at : at + 4], "big")
-        if end > len(data):
-            return [*messages, None]
+    def _run(self, job: Job) -> Outcome:
+        server = self._idle.get()
         try:
-            messages.append(json.loads(data[at + 4 : end]))
-        except (ValueError, RecursionError):
-            return [*messages, None]
-        at = end
-    return messages
+            ended = server.run(_encoded(job))
+        finally:
+            self._idle.put(server)
+        return LOST if ended is None else observed(ended, self.limits)
+
+    def _prove(self) -> None:
+        """Let a program try to break each layer."""
+        given = ({"args": [self.limits.memory_mb, MARKER_FILES[0]], "kwargs": {}},)
+        outcome = self._run(Job(PROGRAM, "", "solve", given, False, ()))
+        held = outcome.calls[0][1] if outcome.status == "ok" and outcome.calls[0][0] == "value" else {}
+        if broken := [layer for layer in LAYERS if held.get(layer) is not True]:
+            self.close()
+            raise SandboxError(
+                f"programs cannot be confined on this machine: {', '.join(broken)} did not hold in the self-test, "
+                f"which ended with status {outcome.status}; docs/grading.md says what the machine must offer"
+            )
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        for server in self.servers:
+            server.close()
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
 
-def _remove(folder: Path) -> None:
-    """Delete the working folder, however deep the program made it: shutil.rmtree would recurse as deep."""
-    try:
-        folder.rmdir()
-    except OSError:  # not empty, or replaced by a link
-        os.waitpid(os.posix_spawnp("rm", ["rm", "-rf", "--", str(folder)], ENVIRONMENT), 0)
+def _encoded(job: Job) -> bytes:
+    return json.dumps(vars(job) | {"sentinel": SENTINEL, "run_tests": RUN_TESTS}).encode()
 
 
-def _marker(folder: int) -> str | None:
-    """The marker file's content, read after the program's death and without following a link."""
-    try:
-        descriptor = os.open(MARKER_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    except OSError:  # absent, a link, or a folder: no evidence
-        return None
-    try:
-        return os.read(descriptor, 1 << 10).decode("utf-8", "replace") if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-    finally:
-        os.close(descriptor)
+def observed(ended: Ended, limits: Grading) -> Outcome:
+    exit_code = os.waitstatus_to_exitcode(ended.wait_status)
+    messages = decode(ended.frames)
+    last = messages[-1] if messages else None
+    result = last if exit_code == 0 and is_result(last) else {}
+    return Outcome(
+        status=_status(ended, exit_code, messages, result, limits),
+        exit_code=exit_code if exit_code >= 0 else None,
+        compiled={"compiled": True} in messages,
+        calls=tuple(result.get("calls", ())),
+        run_tests=result.get("run_tests") is True,
+        sentinel=result.get("sentinel") is True,
+        stand_ins=tuple(result.get("stand_ins", ())),
+        stdout=ended.stdout.decode("utf-8", "replace"),
+        markers={name: content.decode("utf-8", "replace") for name, content in ended.markers.items()},
+        cpu_s=ended.cpu_s,
+        wall_s=ended.wall_s,
+    )
+
+
+def _status(ended: Ended, exit_code: int, messages: list, result: dict, limits: Grading) -> str:
+    if not ended.frames:  # written before the program starts, and sealed: no program takes this back
+        return "infra_error"
+    if result:
+        return result["status"]
+    if ended.timed_out:
+        return "timeout_wall" if ended.cpu_s + ended.waited_s > 0.5 * limits.wall_s else "asleep"
+    if len(ended.frames) > FRAME_LIMIT:
+        return "output_too_big"
+    if exit_code < 0:
+        spent = ended.cpu_s >= limits.cpu_s  # the kernel counts in ticks, and its hard limit kills
+        return SIGNALS.get(-exit_code, "timeout_cpu" if spent else "killed")
+    started = messages in ([{"entered": True}], [{"entered": True}, {"compiled": True}])
+    return "early_exit" if started else "bad_frame"

@@ -1,0 +1,108 @@
+"""The trainer's handle of one fork-server: start it, hand it a job, read what the program left, restart it."""
+
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from projected_grpo.env.modes import MARKER_FILES
+from projected_grpo.env.sandbox.frames import FRAME_LIMIT
+from projected_grpo.env.sandbox.protocol import ANSWER, READY, REQUEST
+from projected_grpo.errors import InputError
+from projected_grpo.settings import Grading
+
+SERVER = Path(__file__).with_name("server.py")
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin"}
+STDOUT_LIMIT = 1 << 16  # bytes that are looked at
+GRACE_S = 10  # a server that answers this much later than the wall limit is lost
+
+
+class SandboxError(InputError):
+    """The machine cannot confine programs; the message names the missing layer."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one program's process ended, seen from outside."""
+
+    wait_status: int
+    cpu_s: float
+    wall_s: float
+    waited_s: float  # ready to run, but without a core
+    timed_out: bool  # stopped at the wall limit
+    stdout: bytes
+    frames: bytes
+    markers: dict[str, bytes]  # content of each marker file that is not empty
+
+
+class ForkServer:
+    def __init__(self, limits: Grading) -> None:
+        self.limits = limits
+        self._start()
+
+    def run(self, job: bytes) -> Ended | None:
+        """None where the server was lost; a new one is in its place then."""
+        for descriptor in self.markers.values():
+            os.ftruncate(descriptor, 0)
+        names = ("job", "stdout", "frames")
+        job_file, stdout, frames = files = [os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING) for name in names]
+        try:
+            fcntl.fcntl(frames, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)  # what was written stays
+            os.write(job_file, job)
+            try:
+                socket.send_fds(self.control, [REQUEST], files)
+                answer = self.control.recv(ANSWER.size, socket.MSG_WAITALL)
+            except OSError:  # broken, or later than the time-out
+                answer = b""
+            if len(answer) < ANSWER.size:
+                self.close()
+                self._start()
+                return None
+            contents = {name: os.pread(descriptor, 1 << 10, 0) for name, descriptor in self.markers.items()}
+            return Ended(
+                *ANSWER.unpack(answer),
+                stdout=os.pread(stdout, STDOUT_LIMIT, 0),
+                frames=os.pread(frames, FRAME_LIMIT + 1, 0),
+                markers={name: content for name, content in contents.items() if content},
+            )
+        finally:
+            for descriptor in files:
+                os.close(descriptor)
+
+    def close(self) -> None:
+        self.control.close()
+        for descriptor in self.markers.values():
+            os.close(descriptor)
+        try:
+            self.process.wait(timeout=1)  # it ends with its control socket
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)  # gone already, unless the server was killed
+
+    def _start(self) -> None:
+        limits = self.limits
+        self.folder = tempfile.mkdtemp(prefix="pgrpo-")
+        opened = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        self.markers = {name: os.open(f"{self.folder}/{name}", opened, 0o600) for name in MARKER_FILES}
+        self.control, theirs = socket.socketpair()
+        with theirs:
+            number = str(theirs.fileno())
+            arguments = [number, self.folder, *(str(n) for n in (limits.cpu_s, limits.wall_s, limits.memory_mb))]
+            self.process = subprocess.Popen(
+                [sys.executable, "-s", "-S", "-P", "-X", "utf8", str(SERVER), *arguments],
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        self.control.settimeout(limits.wall_s + GRACE_S)
+        greeting = self.control.recv(1 << 10)
+        if greeting != READY:
+            self.close()
+            raise SandboxError(f"programs cannot be confined on this machine: {greeting.decode() or 'the server ended'}")
