@@ -1,5 +1,6 @@
 """How a stage runs: deterministically, and with one clear message where its input cannot be used."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,11 @@ def run_stage(main: Callable) -> None:
     except InputError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print("error:", str(error), markup=False, style="red")
         sys.exit(1)
+
+
+def scratch_root() -> Path:
+    """Where checkpoints live: $PGRPO_SCRATCH, or a folder of the user's cache."""
+    return Path(os.environ.get("PGRPO_SCRATCH", Path.home() / ".cache" / "projected_grpo" / "checkpoints")).absolute()
 
 
 def deterministic() -> None:

@@ -15,12 +15,12 @@ import typer
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.gate.directions import load_direction, pair_sides
 from projected_grpo.gate.zones import Gate
-from projected_grpo.grpo.checkpoint import TABLES, Checkpoints, fingerprint, scratch_root
+from projected_grpo.grpo.checkpoint import TABLES, Checkpoints, fingerprint
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.policy import Policy
-from projected_grpo.runtime import deterministic, run_stage
+from projected_grpo.runtime import deterministic, run_stage, scratch_root
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import PAIRS, PROBLEMS, ZONE_NAMES
 

@@ -27,11 +27,6 @@ class CheckpointError(InputError):
     """Checkpoints that another process holds or that are not whole; the message names their folder."""
 
 
-def scratch_root() -> Path:
-    """Where checkpoints live: $PGRPO_SCRATCH, or a folder of the user's cache."""
-    return Path(os.environ.get("PGRPO_SCRATCH", Path.home() / ".cache" / "projected_grpo" / "checkpoints")).absolute()
-
-
 def fingerprint(settings: str, inputs: Iterable[Path], code: Iterable[Path]) -> str:
     """Hex digest of the settings' text and of the content of files and folders, with their relative names."""
     versions = f"{torch.__version__}\n{transformers.__version__}\n{torch.get_num_threads()}"

@@ -1,0 +1,48 @@
+"""Labels of a training job that is still running, read from its checkpoints by a process of its own.
+
+The training job neither knows of this nor waits for it: it writes the rows of its rollouts into its checkpoint folder
+anyway, and nothing here is written back.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.errors import InputError
+from projected_grpo.evaluation.labels import label
+from projected_grpo.parquet import TableError, read_rows
+from projected_grpo.runtime import scratch_root
+from projected_grpo.tables import ROLLOUTS
+
+POLL_S = 0.2
+
+
+def newest_run() -> Path:
+    """The checkpoint folder that was written to last. Raises InputError where no training job has one."""
+    runs = [path for path in scratch_root().glob("*") if path.is_dir() and path.suffix == ""]
+    if not runs:
+        raise InputError(f"{scratch_root()}: no training job has checkpoints there; start one, or set PGRPO_SCRATCH as it does")
+    return max(runs, key=lambda path: path.stat().st_mtime)
+
+
+def follow(
+    run: Path, problems: list[dict], truths: list[dict], sandbox: Sandbox, report: Callable[[list[dict], list[dict]], None]
+) -> None:
+    """Give `report` the rollouts of each new checkpoint with their labels, until the job has finished."""
+    for rows in _new_rollouts(run):
+        report(rows, label(rows, problems, truths, sandbox))
+
+
+def _new_rollouts(run: Path) -> Iterator[list[dict]]:
+    seen: set[str] = set()
+    while run.exists():
+        for part in sorted(path for path in run.glob("step-*") if path.suffix == "" and path.name not in seen):
+            seen.add(part.name)
+            try:
+                yield read_rows(part / "rollouts.parquet", ROLLOUTS)
+            except TableError:
+                if run.exists():
+                    raise
+                return  # the job has just finished; its own tables hold everything
+        time.sleep(POLL_S)
