@@ -191,9 +191,10 @@ def test_infinite_arguments_reach_the_program() -> None:
 WEAKENED = {  # a layer of the fork-server's source made void -> the layers that the self-test must find open
     "        self.landlock.restrict()\n": {"Landlock: reading", "Landlock: writing"},
     "        self.seccomp.restrict()\n": {layer for layer in LAYERS if layer.startswith("seccomp")},
-    "(resource.RLIMIT_AS, address_bytes, address_bytes),": {"limit of memory"},
-    "(resource.RLIMIT_CPU, cpu_s, cpu_s + 1),": {"limit of CPU time"},
-    "(resource.RLIMIT_NOFILE, 64, 64),": {"limit of open files"},
+    "(resource.RLIMIT_AS, mapped + (memory_mb << 20)),": {"limit of memory"},
+    "        confine.limit_cpu(self.cpu_s)\n": {"limit of CPU time"},
+    "(resource.RLIMIT_FSIZE, file_mb << 20),": {"limit of file size"},
+    "(resource.RLIMIT_NOFILE, 64),": {"limit of open files"},
     "        os.closerange(FRAMES + 1, 1 << 16)\n": {"no inherited descriptor"},
     '    sys.argv[:] = ["program"]\n': {"no other argument"},
 }

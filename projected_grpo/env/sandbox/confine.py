@@ -137,22 +137,22 @@ def _when(number: int, steps: list[bytes]) -> list[bytes]:
     return [struct.pack("HBBI", 0x15, 0, len(steps), number), *steps]
 
 
-def mapped_bytes() -> int:
-    """What this process has mapped; a program's memory limit counts on top of it."""
+def limit(memory_mb: int, file_mb: int) -> None:
+    """Hard limits that forks inherit; the memory counts on top of what this process has mapped."""
     with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
-
-
-def limit(cpu_s: int, address_bytes: int, file_mb: int) -> None:
-    for kind, soft, hard in [
-        (resource.RLIMIT_CPU, cpu_s, cpu_s + 1),
-        (resource.RLIMIT_AS, address_bytes, address_bytes),
-        (resource.RLIMIT_FSIZE, file_mb << 20, file_mb << 20),
-        (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_NOFILE, 64, 64),
-        (resource.RLIMIT_MEMLOCK, 0, 0),
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    for kind, value in [
+        (resource.RLIMIT_AS, mapped + (memory_mb << 20)),
+        (resource.RLIMIT_FSIZE, file_mb << 20),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_MEMLOCK, 0),
     ]:
-        resource.setrlimit(kind, (soft, hard))
+        resource.setrlimit(kind, (value, value))
+
+
+def limit_cpu(seconds: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 
 
 def die_with_parent(parent: int) -> None:

@@ -30,10 +30,10 @@ class Layers:
 
     def __init__(self, cpu_s: int, memory_mb: int) -> None:
         self.cpu_s = cpu_s
-        self.address_bytes = confine.mapped_bytes() + (memory_mb << 20)  # counts on top of the server's own
         self.null = os.open(os.devnull, os.O_RDWR)
         confine.drop_capabilities()
         confine.no_new_privileges()
+        confine.limit(memory_mb, FILE_MB)
         self.landlock = confine.Landlock(confine.readable_paths(), [*os.listdir(), os.devnull])
         self.seccomp = confine.Seccomp()
 
@@ -45,7 +45,7 @@ class Layers:
         self.landlock.restrict()
         os.closerange(FRAMES + 1, 1 << 16)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the interpreter ignores it
-        confine.limit(self.cpu_s, self.address_bytes, FILE_MB)
+        confine.limit_cpu(self.cpu_s)
         self.seccomp.restrict()
 
 
