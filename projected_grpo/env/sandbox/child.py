@@ -120,5 +120,7 @@ def main(text, stdout=sys.stdout):
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     finally:
-        stdout.flush()
-        os._exit(code & 0xFF)
+        try:
+            stdout.flush()
+        finally:  # the program may have closed it
+            os._exit(code & 0xFF)

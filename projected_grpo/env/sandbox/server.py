@@ -31,6 +31,7 @@ class Layers:
     def __init__(self, cpu_s: int, memory_mb: int) -> None:
         self.cpu_s = cpu_s
         self.null = os.open(os.devnull, os.O_RDWR)
+        seconds_without_a_core(os.getpid())  # fails now, not at the first program that reaches the wall limit
         confine.drop_capabilities()
         confine.no_new_privileges()
         confine.limit(memory_mb, FILE_MB)
@@ -79,7 +80,7 @@ def run(control: socket.socket, descriptors: list[int], layers: Layers, wall_s: 
     poller.register(handle, select.POLLIN)
     poller.register(control, select.POLLIN)  # readable before the answer is sent: the trainer has gone
     ready = {descriptor for descriptor, _ in poller.poll(wall_s * 1000)}
-    waited = 0.0 if ready else _seconds_without_a_core(pid)
+    waited = 0.0 if ready else seconds_without_a_core(pid)
     os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its own; it cannot have descendants
     _, status, usage = os.wait4(pid, 0)
     os.close(handle)
@@ -88,7 +89,7 @@ def run(control: socket.socket, descriptors: list[int], layers: Layers, wall_s: 
     return ANSWER.pack(status, usage.ru_utime + usage.ru_stime, time.monotonic() - began, waited, not ready)
 
 
-def _seconds_without_a_core(pid: int) -> float:
+def seconds_without_a_core(pid: int) -> float:
     """How long a process was ready to run and had no core."""
     with open(f"/proc/{pid}/schedstat") as file:
         return int(file.read().split()[1]) / 1e9
