@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_the_decoder_gives_back_what_was_written(messages: list) -> None:
     data = b"".join(len(text).to_bytes(4, "big") + text for text in texts)
     assert decode(data) == messages
     assert not data or decode(data[:-1])[-1] is None
-    ended = Ended(0, 0.1, 0.1, 0.0, False, b"", data, {})
+    ended = Ended(0, 0.1, 0.1, 0.0, 0, False, b"", data, {})
     assert observed(ended, LIMITS).status in ("ok", "exception", "compile_error", "oom", "early_exit", "bad_frame", "infra_error")
 
 
@@ -139,8 +140,9 @@ def test_each_end_of_a_program_has_its_status() -> None:
 def test_a_program_that_sleeps_is_wrong_and_one_without_a_core_is_not_judged() -> None:
     with Sandbox(Grading(cpu_s=1, wall_s=1, memory_mb=512, workers=1)) as short:
         assert judge(["import time\ntime.sleep(9)\n" + SOLVE], [PROBLEM], [TRUTH], short) == [Verdict(False, 0.0, "asleep")]
-    starved = Ended(signal.SIGKILL, 0.2, 30.0, 25.0, True, b"", b"\0\0\0\x02{}", {})
+    starved = Ended(signal.SIGKILL, 0.2, 30.0, 25.0, 5, True, b"", b"\0\0\0\x02{}", {})
     assert observed(starved, LIMITS).status == "timeout_wall"
+    assert observed(replace(starved, rests=5000), LIMITS).status == "asleep"  # it naps in order to look starved
 
 
 def test_output_beyond_the_limit_trips_no_channel() -> None:

@@ -34,6 +34,7 @@ class Ended:
     cpu_s: float
     wall_s: float
     waited_s: float  # ready to run, but without a core
+    rests: int  # times it gave up its core by itself
     timed_out: bool  # stopped at the wall limit
     stdout: bytes
     frames: bytes

@@ -4,6 +4,6 @@ import struct
 
 READY = b"ready"  # the server's first message; anything else is why it cannot start
 REQUEST = b"r"  # comes with three descriptors: job, standard output, frames
-ANSWER = struct.Struct("=iddd?")  # wait status, CPU s, wall s, s ready to run without a core, wall limit reached
+ANSWER = struct.Struct("=idddi?")  # wait status, CPU s, wall s, s ready without a core, rests, wall limit reached
 FRAMES = 3  # the descriptor on which a program's process writes frames
 FILE_MB = 4  # limit of standard output, of the frames and of a marker file

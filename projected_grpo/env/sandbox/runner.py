@@ -18,6 +18,7 @@ from projected_grpo.settings import Grading
 
 SIGNALS = {signal.SIGXCPU: "timeout_cpu", signal.SIGXFSZ: "output_too_big", signal.SIGSYS: "policy_denied"}
 NOT_JUDGED = ("infra_error", "timeout_wall")  # the machine's doing, not the program's: once more, then left out
+RESTS_PER_S = 10  # a program that gives up its core more often than this is not kept from it
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ def _status(ended: Ended, exit_code: int, messages: list, result: dict, limits: 
     if result:
         return result["status"]
     if ended.timed_out:
-        return "timeout_wall" if ended.cpu_s + ended.waited_s > 0.5 * limits.wall_s else "asleep"
+        wanted_a_core = ended.cpu_s + ended.waited_s > 0.5 * limits.wall_s and ended.rests < RESTS_PER_S * limits.wall_s
+        return "timeout_wall" if wanted_a_core else "asleep"
     if len(ended.frames) > FRAME_LIMIT:
         return "output_too_big"
     if exit_code < 0:

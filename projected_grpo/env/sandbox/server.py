@@ -86,7 +86,7 @@ def run(control: socket.socket, descriptors: list[int], layers: Layers, wall_s: 
     os.close(handle)
     if control.fileno() in ready:
         return b""
-    return ANSWER.pack(status, usage.ru_utime + usage.ru_stime, time.monotonic() - began, waited, not ready)
+    return ANSWER.pack(status, usage.ru_utime + usage.ru_stime, time.monotonic() - began, waited, usage.ru_nvcsw, not ready)
 
 
 def seconds_without_a_core(pid: int) -> float:
