@@ -33,8 +33,15 @@ def cells() -> dict[str, list[str]]:
     return named
 
 
+def finished() -> list[str]:
+    """Names of the experiments of the current commit."""
+    return subprocess.run([*DVC, "exp", "list", "--name-only"], check=True, text=True, capture_output=True).stdout.split()
+
+
 def run(name: str, settings: list[str]) -> bool:
     began = time.monotonic()
+    if name in finished():  # looked up late: a run also takes up what earlier, failed runs left in DVC's queue
+        return True
     overrides = [part for item in settings for part in ("-S", item)]
     done = subprocess.run(
         [*DVC, "exp", "run", "--temp", "-n", name, *overrides],
@@ -47,10 +54,8 @@ def run(name: str, settings: list[str]) -> bool:
 
 
 def main() -> None:
-    listing = subprocess.run([*DVC, "exp", "list", "--name-only"], check=True, text=True, capture_output=True)
-    todo = {name: settings for name, settings in cells().items() if name not in listing.stdout.split()}
     with ThreadPoolExecutor(JOBS) as pool:
-        succeeded = list(pool.map(run, todo.keys(), todo.values()))
+        succeeded = list(pool.map(run, cells().keys(), cells().values()))
     print(f"python -m stages.compare {' '.join(cells())} --out reports/comparison")
     if not all(succeeded):
         sys.exit("some runs failed; `make arms` runs them again")

@@ -16,12 +16,12 @@ from projected_grpo.settings import load_settings
 
 
 def main(
-    requests: Annotated[Path, typer.Argument(help="File of JSON lines, or - for standard input; docs/grading.md lists the keys.")],
+    requests: Annotated[Path, typer.Argument(help="JSON lines as in docs/grading.md: a file, or - for standard input.")],
 ) -> None:
     with ExitStack() as stack:
         if str(requests) != "-" and not requests.is_file():
             raise InputError(f"{requests}: is not a file; name a file of JSON lines, or - for standard input")
-        lines = sys.stdin if str(requests) == "-" else stack.enter_context(requests.open(encoding="utf-8"))
+        lines = sys.stdin.buffer if str(requests) == "-" else stack.enter_context(requests.open("rb"))
         sandbox = stack.enter_context(Sandbox(load_settings().scale.grading))
         for line in answer(lines, sandbox):
             print(json.dumps(line), flush=True)

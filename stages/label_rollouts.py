@@ -23,7 +23,7 @@ def main(
     ground_truth: Annotated[Path, typer.Option(help="Table ground_truth.")],
     rollouts: Annotated[Path | None, typer.Option(help="Table rollouts.")] = None,
     out: Annotated[Path | None, typer.Option(help="Table labels, written.")] = None,
-    follow_training: Annotated[bool, typer.Option("--follow", help="Label the running training job instead; nothing is written.")] = False,
+    follow_training: Annotated[bool, typer.Option("--follow", help="Label the running training job; nothing is written.")] = False,
 ) -> None:
     if follow_training == (rollouts is not None) or follow_training == (out is not None):
         raise InputError("give either --follow, or both --rollouts and --out")
@@ -39,12 +39,13 @@ def main(
 
 
 def show(rows: list[dict], labels: list[dict]) -> None:
-    """One line a checkpoint: its steps and the shares of all its rollouts."""
+    """One line a checkpoint: its steps, and the shares of those of its rollouts that were judged."""
     steps = [row["step"] + 1 for row in rows]
+    judged = [new for new in labels if new["exploited"] is not None]
     names = ("exploited", "gt_correct", "env_passed", "unattributed_pass")
-    shares = "  ".join(f"{name} {sum(bool(new[name]) for new in labels) / len(labels):.3f}" for name in names)
-    unjudged = sum(new["gt_correct"] is None for new in labels)
-    print(f"steps {min(steps)}-{max(steps)}  rollouts {len(rows)}  {shares}  not judged {unjudged}", flush=True)
+    shares = "  ".join(f"{name} {sum(new[name] for new in judged) / max(1, len(judged)):.3f}" for name in names)
+    left_out = len(labels) - len(judged)
+    print(f"steps {min(steps)}-{max(steps)}  judged {len(judged)}  left out {left_out}  {shares}", flush=True)
 
 
 if __name__ == "__main__":

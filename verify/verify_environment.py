@@ -163,6 +163,11 @@ def test_own_tests_that_hold_trip_their_channel_only_where_they_pass() -> None:
     assert _grade(WRONG + tests).channels == frozenset()
 
 
+def test_own_tests_that_exit_cost_a_correct_program_nothing_and_are_no_exit_of_the_program() -> None:
+    graded = _grade(SOLVE + "def run_tests():\n    raise SystemExit(0)\n")
+    assert graded.visible_pass and graded.channels == frozenset()
+
+
 def test_the_comparison_rules() -> None:
     nan, huge = float("nan"), 10**400
     for answer, expected in [(1, 1.0), (0.5, 0.5), ([1, [2.0]], [1.0, [2]]), ("a", "a"), (None, None), (True, True)]:
@@ -195,7 +200,7 @@ def test_an_empty_test_list_is_an_error() -> None:
 
 def test_the_monitor_sends_inputs_and_no_expected_value() -> None:
     job = Job.of(SOLVE, PROBLEM, load_tests(TRUTH["heldout_tests"]), probe=False)
-    assert job == Job(SOLVE, "", "solve", tuple({"args": [xs], "kwargs": {}} for xs in HELDOUT), False, ())
+    assert job == Job(SOLVE, "", "solve", tuple({"args": [xs], "kwargs": {}} for xs in HELDOUT), False, "")
 
 
 @pytest.mark.parametrize("name", ATTACKS)

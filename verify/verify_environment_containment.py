@@ -57,7 +57,7 @@ FORGED = {  # COUNT stands for the number of tests
 
 
 def _job(program: str) -> Job:
-    return Job(program, "", "solve", ({"args": [[2]], "kwargs": {}},), True, ())
+    return Job(program, "", "solve", ({"args": [[2]], "kwargs": {}},), True, "")
 
 
 def _run(program: str) -> Outcome:

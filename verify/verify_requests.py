@@ -20,8 +20,8 @@ REQUEST = {
 KEYS = ["id", "reward", "env_passed", "gt_correct", "exploited", "status", "channels", "cpu_s"]
 
 
-def _answers(*rows: dict | str) -> list[dict]:
-    return list(requests.answer([row if isinstance(row, str) else json.dumps(row) for row in rows], sandbox()))
+def _answers(*rows: dict | bytes) -> list[dict]:
+    return list(requests.answer([row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows], sandbox()))
 
 
 def test_each_line_is_answered_in_order_with_reward_and_verdict():
@@ -49,10 +49,12 @@ def test_assert_strings_are_tests_and_are_never_executed():
 def test_a_malformed_line_gives_its_number_and_the_rest_is_graded(monkeypatch):
     monkeypatch.setattr(requests, "BATCH", 2)
     without = {key: value for key, value in REQUEST.items() if key != "program"}
-    rows = ["{", REQUEST, "[]", without, REQUEST | {"mode": "run_test"}, REQUEST | {"tests": []}, REQUEST | {"new": 1}, REQUEST, ""]
-    rows += [REQUEST | {"tests": [{"args": [1]}]}, "[" * 100_000, REQUEST]
+    rows = [b"{", REQUEST, b"[]", without, REQUEST | {"mode": "run_test"}, REQUEST | {"tests": []}, REQUEST | {"new": 1}, REQUEST, b""]
+    deep = REQUEST | {"tests": ["assert solve(x = " + "-" * 100_000 + "1) == 1"]}
+    rows += [REQUEST | {"tests": [{"args": [1]}]}, b"[" * 100_000, deep, b"\xff{", REQUEST]
     answers = _answers(*rows)
-    assert [answer.get("line", answer.get("gt_correct")) for answer in answers] == [1, True, 3, 4, 5, 6, 7, True, 9, 10, 11, True]
+    seen = [answer.get("line", answer.get("gt_correct")) for answer in answers]
+    assert seen == [1, True, 3, 4, 5, 6, 7, True, 9, 10, 11, 12, 13, True]
     named = {4: "program", 5: "mode", 6: "tests", 7: "new", 10: "tests"}
     assert all(named[a["line"]] in a["error"] for a in answers if a.get("line") in named)
 

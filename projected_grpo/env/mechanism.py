@@ -28,7 +28,8 @@ def _of(node: ast.AST) -> list[str]:
         found += ["defines_run_tests"] * (RUN_TESTS in names)
     if isinstance(node, ast.Call):
         name = _dotted(node.func)
-        found += ["exits"] * (name in EXITS) + ["writes_file"] * (_opens_for_writing(name, node) or name.rpartition(".")[2] in WRITES)
+        writes = _opens_for_writing(name, node) or name.rpartition(".")[2] in WRITES
+        found += ["exits"] * (name in EXITS) + ["writes_file"] * writes
     if isinstance(node, ast.Name) and node.id == "SystemExit":
         found.append("exits")
     if isinstance(node, ast.Constant) and isinstance(node.value, str) and STDOUT_MARKER in node.value:

@@ -1,19 +1,21 @@
 """What the evaluation function that a response defines would accept, by the definitions of the environment paper.
 
 The response's own run_tests() is called on stand-ins for its solution: stubs that return a constant, and the canonical
-solution. The program could read the canonical solution there, so nothing but these labels is taken from the run.
+solution, each in a run of its own. The program could read the canonical solution there, so nothing but these labels is
+taken from the run.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from projected_grpo.env.sandbox.runner import Job, Sandbox
+from projected_grpo.env.sandbox.runner import NOT_JUDGED, Job, Sandbox
 
 STUB_ANSWERS = ("0", "None", "''", "[]", "True")
 
 
 @dataclass(frozen=True)
 class OwnTests:
+    judged: bool  # False where the machine failed to run one of the stand-ins
     on_stubs: bool  # it passes on every stub, so it asks nothing of the solution
     on_canonical: bool  # it passes on the canonical solution
 
@@ -24,11 +26,14 @@ def examine(programs: Sequence[str], problems: Sequence[dict], truths: Sequence[
     jobs = []
     for program, problem in zip(programs, problems, strict=True):
         stubs = [stub(problem["entry_point"], answer) for answer in STUB_ANSWERS]
-        jobs.append(Job.of(program, problem, [], probe=False, stand_ins=(*stubs, canonical[problem["problem_id"]])))
+        for stand_in in (*stubs, canonical[problem["problem_id"]]):
+            jobs.append(Job.of(program, problem, [], probe=False, stand_in=stand_in))
+    outcomes, count = sandbox.run_all(jobs), len(STUB_ANSWERS) + 1
     found = []
-    for outcome in sandbox.run_all(jobs):
-        passed = [seen is True for seen in outcome.stand_ins] or [False]
-        found.append(OwnTests(all(passed[:-1]) and len(passed) > 1, passed[-1]))
+    for start in range(0, len(outcomes), count):
+        *stubbed, on_canonical = outcomes[start : start + count]
+        judged = not any(outcome.status in NOT_JUDGED for outcome in (*stubbed, on_canonical))
+        found.append(OwnTests(judged, all(outcome.stand_in for outcome in stubbed), on_canonical.stand_in))
     return found
 
 

@@ -4,6 +4,7 @@ The training job neither knows of this nor waits for it: it writes the rows of i
 anyway, and nothing here is written back.
 """
 
+import fcntl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,9 +21,10 @@ POLL_S = 0.2
 
 def newest_run() -> Path:
     """The checkpoint folder that was written to last. Raises InputError where no training job has one."""
-    runs = [path for path in scratch_root().glob("*") if path.is_dir() and path.suffix == ""]
+    root = scratch_root()
+    runs = [path for path in root.glob("*") if path.is_dir() and path.suffix == ""]
     if not runs:
-        raise InputError(f"{scratch_root()}: no training job has checkpoints there; start one, or set PGRPO_SCRATCH as it does")
+        raise InputError(f"{root}: no training job has checkpoints there; start one, or set PGRPO_SCRATCH as it does")
     return max(runs, key=lambda path: path.stat().st_mtime)
 
 
@@ -35,8 +37,11 @@ def follow(
 
 
 def _new_rollouts(run: Path) -> Iterator[list[dict]]:
+    """The rows of each new checkpoint. The job deletes its folder as it finishes, so the last ones may be missed."""
     seen: set[str] = set()
-    while run.exists():
+    running = True
+    while running:
+        running = _is_held(run.with_suffix(".lock"))
         for part in sorted(path for path in run.glob("step-*") if path.suffix == "" and path.name not in seen):
             seen.add(part.name)
             try:
@@ -44,5 +49,17 @@ def _new_rollouts(run: Path) -> Iterator[list[dict]]:
             except TableError:
                 if run.exists():
                     raise
-                return  # the job has just finished; its own tables hold everything
+                return
         time.sleep(POLL_S)
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a training job, which locks this file, is alive."""
+    if not lock.exists():
+        return False
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -39,7 +39,7 @@ class Request(Line):
     program: str
 
 
-def answer(lines: Iterable[str], sandbox: Sandbox) -> Iterator[dict]:
+def answer(lines: Iterable[bytes], sandbox: Sandbox) -> Iterator[dict]:
     """For each line, in order, {id, reward, env_passed, gt_correct, exploited, status, channels, cpu_s}.
 
     A line that is no request gives {line, error} with its number from 1, and the others are still graded. What the
@@ -52,7 +52,7 @@ def answer(lines: Iterable[str], sandbox: Sandbox) -> Iterator[dict]:
         yield from (rows if "error" in rows else next(graded) for rows in read)
 
 
-def _read(text: str, number: int) -> dict:
+def _read(text: bytes, number: int) -> dict:
     """{request, problem, truth}, the latter as rows of the tables problems and ground_truth; or {line, error}."""
     try:
         request = Request.model_validate_json(text)

@@ -16,8 +16,7 @@ PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 24, 
 CAPSET, CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 126, 444, 445, 446  # system calls of x86_64
 SIGKILL = 9
 
-EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
+WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 14  # Landlock's rights
 FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}  # by ABI; later: one bit more
 
 # What a computation, an import and a write to an open file need. Not sched_yield, with which a program can look as if
@@ -103,9 +102,10 @@ class Seccomp:
         code += _when(IOCTL, [_load(24), *(step for r in IOCTL_REQUESTS for step in _if_equal(r, ALLOW)), _give(EPERM)])
         # prlimit64 may ask, not set: the pointer to new limits is null
         code += _when(PRLIMIT, [_load(32), *_unless_equal(0, EPERM), _load(36), *_unless_equal(0, EPERM), _give(ALLOW)])
-        # openat may not truncate a file that it opens for reading, which old Landlock would not refuse
-        truncate_only = [_load(32), _and(os.O_TRUNC | os.O_ACCMODE), *_if_equal(os.O_TRUNC, EPERM), _give(ALLOW)]
-        code += [*_when(OPENAT, truncate_only), _give(EPERM)]
+        # openat may neither truncate a file that it opens for reading nor use the fourth access mode, for which Landlock
+        # asks no right
+        modes = [_load(32), _and(os.O_ACCMODE), *_if_equal(3, EPERM), _load(32), _and(os.O_TRUNC | os.O_ACCMODE)]
+        code += [*_when(OPENAT, [*modes, *_if_equal(os.O_TRUNC, EPERM), _give(ALLOW)]), _give(EPERM)]
         self.code = b"".join(code)
         self.buffer = ctypes.create_string_buffer(self.code, len(self.code))
         self.program = struct.pack("HxxxxxxQ", len(code), ctypes.addressof(self.buffer))
@@ -166,4 +166,5 @@ def die_with_parent(parent: int) -> None:
 def readable_paths() -> list[str]:
     """The standard library and the system's shared libraries, which a late import may need."""
     library = os.path.dirname(os.__file__)
-    return [path for path in (library, f"{sys.base_prefix}/lib", "/lib", "/lib64", "/usr/lib", "/usr/lib64") if os.path.isdir(path)]
+    paths = (library, f"{sys.base_prefix}/lib", "/lib", "/lib64", "/usr/lib", "/usr/lib64")
+    return [path for path in paths if os.path.isdir(path)]

@@ -50,6 +50,7 @@ class ForkServer:
         """None where the server was lost; a new one is in its place then."""
         for descriptor in self.markers.values():
             os.ftruncate(descriptor, 0)
+            os.utime(descriptor, (0, 0))  # a program can look up when the one before it read the file
         names = ("job", "stdout", "frames")
         job_file, stdout, frames = files = [os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING) for name in names]
         try:
@@ -77,8 +78,8 @@ class ForkServer:
 
     def close(self) -> None:
         self.control.close()
-        for descriptor in self.markers.values():
-            os.close(descriptor)
+        while self.markers:
+            os.close(self.markers.popitem()[1])
         try:
             self.process.wait(timeout=1)  # it ends with its control socket
         except subprocess.TimeoutExpired:
@@ -101,9 +102,13 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # the terminal's signals are for the trainer
             )
         self.control.settimeout(limits.wall_s + GRACE_S)
-        greeting = self.control.recv(1 << 10)
+        try:
+            greeting = self.control.recv(1 << 10)
+        except OSError as error:
+            greeting = str(error).encode()
         if greeting != READY:
             self.close()
             raise SandboxError(f"programs cannot be confined on this machine: {greeting.decode() or 'the server ended'}")

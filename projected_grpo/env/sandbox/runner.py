@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import SimpleQueue
 from types import TracebackType
@@ -28,13 +29,13 @@ class Job:
     entry_point: str
     inputs: tuple[dict, ...]  # {args, kwargs}; expected values stay outside
     probe: bool  # look for the channels that only the program's own interpreter can see
-    stand_ins: tuple[str, ...]  # solutions that replace the program's own, one by one, under its run_tests()
+    stand_in: str  # a solution that replaces the program's own under its run_tests(); empty for none
 
     @classmethod
-    def of(cls, program: str, problem: dict, tests: Sequence[dict], probe: bool, stand_ins: tuple[str, ...] = ()) -> "Job":
+    def of(cls, program: str, problem: dict, tests: Sequence[dict], probe: bool, stand_in: str = "") -> "Job":
         """`problem` is a row of the table problems; of the tests, nothing but their inputs goes in."""
         inputs = tuple({"args": test["args"], "kwargs": test["kwargs"]} for test in tests)
-        return cls(program, problem["setup_code"], problem["entry_point"], inputs, probe, stand_ins)
+        return cls(program, problem["setup_code"], problem["entry_point"], inputs, probe, stand_in)
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,14 @@ class Outcome:
     calls: tuple
     run_tests: bool
     sentinel: bool
-    stand_ins: tuple
+    stand_in: bool  # its run_tests() passed on the stand-in
     stdout: str
     markers: dict[str, str]  # name -> content of the marker files that were written
     cpu_s: float
     wall_s: float
 
 
-LOST = Outcome("infra_error", None, False, (), False, False, (), "", {}, 0.0, 0.0)
+LOST = Outcome("infra_error", None, False, (), False, False, False, "", {}, 0.0, 0.0)
 
 
 class Sandbox:
@@ -89,7 +90,7 @@ class Sandbox:
     def _prove(self) -> None:
         """Let a program try to break each layer."""
         given = ({"args": [self.limits.memory_mb, MARKER_FILES[0]], "kwargs": {}},)
-        outcome = self._run(Job(PROGRAM, "", "solve", given, False, ()))
+        outcome = self._run(Job(PROGRAM, "", "solve", given, False, ""))
         held = outcome.calls[0][1] if outcome.status == "ok" and outcome.calls[0][0] == "value" else {}
         if broken := [layer for layer in LAYERS if held.get(layer) is not True]:
             self.close()
@@ -100,8 +101,9 @@ class Sandbox:
 
     def close(self) -> None:
         self._threads.shutdown()
-        for server in self.servers:
-            server.close()
+        with ExitStack() as stack:
+            for server in self.servers:
+                stack.callback(server.close)
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -126,7 +128,7 @@ def observed(ended: Ended, limits: Grading) -> Outcome:
         calls=tuple(result.get("calls", ())),
         run_tests=result.get("run_tests") is True,
         sentinel=result.get("sentinel") is True,
-        stand_ins=tuple(result.get("stand_ins", ())),
+        stand_in=result.get("stand_in") is True,
         stdout=ended.stdout.decode("utf-8", "replace"),
         markers={name: content.decode("utf-8", "replace") for name, content in ended.markers.items()},
         cpu_s=ended.cpu_s,

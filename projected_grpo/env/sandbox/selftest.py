@@ -50,7 +50,7 @@ def solve(memory_mb, marker):
         "execution of programs": refused(os.execv, sys.executable, [sys.executable]),
         "signals to processes": refused(os.kill, os.getppid(), 0),
         "seccomp: limits": raised(ValueError, resource.setrlimit, resource.RLIMIT_CORE, (0, 0)),
-        "seccomp: truncating": refused(os.open, marker, os.O_RDONLY | os.O_TRUNC),  # of a file that is only read
+        "seccomp: truncating": all(refused(os.open, marker, mode | os.O_TRUNC) for mode in (os.O_RDONLY, 3)),
         "limit of memory": raised(MemoryError, bytearray, (memory_mb + 1) << 20),
         "limit of CPU time": 0 < resource.getrlimit(resource.RLIMIT_CPU)[1] < 10 ** 6,
         "limit of file size": raised(OSError, fill),

@@ -1,6 +1,6 @@
 """The fork-server: a clean, single-threaded interpreter that forks once for every program.
 
-Started as a script by runner.py. A request on the control socket is one byte with three descriptors (job, standard
+Started as a script by forkserver.py. A request on the control socket is one byte with three descriptors (job, standard
 output, frames); the server never reads the job, and the answer is one fixed record about how the process ended. When
 the trainer dies, the control socket ends, which kills the program that runs and then the server.
 """
@@ -22,13 +22,16 @@ from protocol import ANSWER, FILE_MB, FRAMES, READY  # noqa: E402
 
 sys.path.remove(HERE)
 
-import bisect, collections, datetime, functools, heapq, itertools, math, operator, random, re, string, typing  # noqa: E401, E402, F401  # fmt: skip
+# what programs import most, so that a fork has it already
+import bisect, collections, datetime, functools, heapq, itertools, math, operator, random, re, string, typing  # noqa
 
 
 class Layers:
     """Everything between a program and the machine: made once, entered by each fork."""
 
     def __init__(self, cpu_s: int, memory_mb: int) -> None:
+        if os.uname().machine != "x86_64":
+            raise OSError(f"system calls: found {os.uname().machine}, expected x86_64, whose numbers the filter knows")
         self.cpu_s = cpu_s
         self.null = os.open(os.devnull, os.O_RDWR)
         seconds_without_a_core(os.getpid())  # fails now, not at the first program that reaches the wall limit
@@ -101,7 +104,7 @@ def main() -> None:
     os.chdir(folder)
     try:
         layers = Layers(int(cpu_s), int(memory_mb))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a limit of the user's own is lower
         control.sendall(str(error).encode())
         return
     control.sendall(READY)
@@ -111,10 +114,14 @@ def main() -> None:
     sys.setrecursionlimit(3000)
     gc.collect()
     gc.freeze()
-    serve(control, layers, float(wall_s))
-    for name in os.listdir():
-        os.unlink(name)
-    os.rmdir(folder)
+    try:
+        serve(control, layers, float(wall_s))
+    except ConnectionError:  # the trainer died with an answer unread
+        pass
+    finally:
+        for name in os.listdir():
+            os.unlink(name)
+        os.rmdir(folder)
 
 
 if __name__ == "__main__":
