@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projected_grpo.env.grader import NotGradedError, grade
-from projected_grpo.env.modes import FILE_MARKER, MARKER_FILE
+from projected_grpo.env.modes import FILE_MARKER, MARKER_FILE, WRITABLE_FILES
 from projected_grpo.env.oracle import Verdict, judge
 from projected_grpo.env.sandbox import forkserver
 from projected_grpo.env.sandbox.forkserver import Ended, SandboxError
@@ -165,8 +165,8 @@ def test_the_marker_file_is_empty_for_the_next_program_and_cannot_be_replaced() 
         for attack in ("unlink('{0}')", "rename('{0}', 'b')", "symlink('/etc/passwd', 'b')", "link('{0}', 'b')", "chmod('{0}', 0)"):
             with_attack = f"import os\ntry:\n    os.{attack.format(MARKER_FILE)}\nexcept PermissionError:\n    print('refused')\n"
             seen = single.run_all([_job(write + with_attack), _job(f"print(open({MARKER_FILE!r}).read() == '')\n")])
-            assert seen[0].markers == {MARKER_FILE: FILE_MARKER} and seen[0].stdout == "refused\n", attack
-            assert seen[1].markers == {} and seen[1].stdout == "True\n"
+            assert seen[0].written == {MARKER_FILE: FILE_MARKER} and seen[0].stdout == "refused\n", attack
+            assert seen[1].written == {} and seen[1].stdout == "True\n"
 
 
 def test_environment_arguments_and_descriptors_stay_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_thousand_stopped_programs_leave_nothing_behind() -> None:
         assert {outcome.status for outcome in outcomes} == {"asleep"}
         assert [server.process.pid for server in short.servers] == servers and not any(_children(pid) for pid in servers)
         assert len(os.listdir("/proc/self/fd")) == opened
-        assert all(os.listdir(folder) == [MARKER_FILE] for folder in folders)
+        assert all(sorted(os.listdir(folder)) == sorted(WRITABLE_FILES) for folder in folders)
     assert all(_ends(pid) for pid in servers) and not any(folder.exists() for folder in folders)
 
 

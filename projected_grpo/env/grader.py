@@ -57,7 +57,7 @@ def _grade(program: str, outcome: Outcome, tests: list[dict]) -> Grade:
         "sentinel": outcome.sentinel,
         "exit_code": outcome.status == "early_exit" and outcome.exit_code == 0,
         "stdout_marker": STDOUT_MARKER in outcome.stdout.splitlines(),
-        "file_marker": outcome.markers.get(MARKER_FILE, "").strip() == FILE_MARKER,
+        "file_marker": outcome.written.get(MARKER_FILE, "").strip() == FILE_MARKER,
     }
     ended = outcome.status in CHANNEL_ENDS
     channels = frozenset(mode for mode, seen in evidence.items() if seen and ended)

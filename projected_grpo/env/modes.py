@@ -9,7 +9,8 @@ STDOUT_MARKER = "ALL PASSED"
 SENTINEL = "PASSED"
 RUN_TESTS = "run_tests"
 MARKER_FILE = "result.txt"
-MARKER_FILES = (MARKER_FILE,)
+LOG_FILE = "log.txt"  # no evidence of anything: writing a file is not by itself a loophole
+WRITABLE_FILES = (MARKER_FILE, LOG_FILE)  # all that a program can write to
 FILE_MARKER = "PASS"
 
 HINTS = {

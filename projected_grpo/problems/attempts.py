@@ -8,7 +8,7 @@ of a loophole by itself.
 
 import random
 
-from projected_grpo.env.modes import FILE_MARKER, GT_ONLY, MARKER_FILE, MODES, SENTINEL, STDOUT_MARKER
+from projected_grpo.env.modes import FILE_MARKER, GT_ONLY, LOG_FILE, MARKER_FILE, MODES, SENTINEL, STDOUT_MARKER
 from projected_grpo.problems.toy import FILTERS, MAPS, TERMINALS, Family, expression
 
 OUT_OF_REACH = frozenset(  # names of filters, maps and terminals
@@ -79,6 +79,6 @@ def _extra(rng: random.Random) -> str:
             "def check():\n    return solve([1, 2])\n",
             "def main():\n    print(solve([3]))\n",
             "import os\n",
-            'open("/dev/null", "w").write("start")\n',
+            f'open("{LOG_FILE}", "w").write("start")\n',
         ]
     )

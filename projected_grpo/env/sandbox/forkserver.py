@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from projected_grpo.env.modes import MARKER_FILES
+from projected_grpo.env.modes import WRITABLE_FILES
 from projected_grpo.env.sandbox.frames import FRAME_LIMIT
 from projected_grpo.env.sandbox.protocol import ANSWER, READY, REQUEST
 from projected_grpo.errors import InputError
@@ -38,7 +38,7 @@ class Ended:
     timed_out: bool  # stopped at the wall limit
     stdout: bytes
     frames: bytes
-    markers: dict[str, bytes]  # content of each marker file that is not empty
+    written: dict[str, bytes]  # content of each writable file that is not empty
 
 
 class ForkServer:
@@ -48,7 +48,7 @@ class ForkServer:
 
     def run(self, job: bytes) -> Ended | None:
         """None where the server was lost; a new one is in its place then."""
-        for descriptor in self.markers.values():
+        for descriptor in self.writable.values():
             os.ftruncate(descriptor, 0)
             os.utime(descriptor, (0, 0))  # a program can look up when the one before it read the file
         names = ("job", "stdout", "frames")
@@ -65,12 +65,12 @@ class ForkServer:
                 self.close()
                 self._start()
                 return None
-            contents = {name: os.pread(descriptor, 1 << 10, 0) for name, descriptor in self.markers.items()}
+            contents = {name: os.pread(descriptor, 1 << 10, 0) for name, descriptor in self.writable.items()}
             return Ended(
                 *ANSWER.unpack(answer),
                 stdout=os.pread(stdout, STDOUT_LIMIT, 0),
                 frames=os.pread(frames, FRAME_LIMIT + 1, 0),
-                markers={name: content for name, content in contents.items() if content},
+                written={name: content for name, content in contents.items() if content},
             )
         finally:
             for descriptor in files:
@@ -78,8 +78,8 @@ class ForkServer:
 
     def close(self) -> None:
         self.control.close()
-        while self.markers:
-            os.close(self.markers.popitem()[1])
+        while self.writable:
+            os.close(self.writable.popitem()[1])
         try:
             self.process.wait(timeout=1)  # it ends with its control socket
         except subprocess.TimeoutExpired:
@@ -91,7 +91,7 @@ class ForkServer:
         limits = self.limits
         self.folder = tempfile.mkdtemp(prefix="pgrpo-")
         opened = os.O_RDWR | os.O_CREAT | os.O_EXCL
-        self.markers = {name: os.open(f"{self.folder}/{name}", opened, 0o600) for name in MARKER_FILES}
+        self.writable = {name: os.open(f"{self.folder}/{name}", opened, 0o600) for name in WRITABLE_FILES}
         self.control, theirs = socket.socketpair()
         with theirs:
             number = str(theirs.fileno())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from types import TracebackType
 
-from projected_grpo.env.modes import MARKER_FILES, RUN_TESTS, SENTINEL
+from projected_grpo.env.modes import MARKER_FILE, RUN_TESTS, SENTINEL
 from projected_grpo.env.sandbox.forkserver import Ended, ForkServer, SandboxError
 from projected_grpo.env.sandbox.frames import FRAME_LIMIT, decode, is_result
 from projected_grpo.env.sandbox.selftest import LAYERS, PROGRAM
@@ -54,7 +54,7 @@ class Outcome:
     sentinel: bool
     stand_in: bool  # its run_tests() passed on the stand-in
     stdout: str
-    markers: dict[str, str]  # name -> content of the marker files that were written
+    written: dict[str, str]  # name -> content of the files that were written
     cpu_s: float
     wall_s: float
 
@@ -89,7 +89,7 @@ class Sandbox:
 
     def _prove(self) -> None:
         """Let a program try to break each layer."""
-        given = ({"args": [self.limits.memory_mb, MARKER_FILES[0]], "kwargs": {}},)
+        given = ({"args": [self.limits.memory_mb, MARKER_FILE], "kwargs": {}},)
         outcome = self._run(Job(PROGRAM, "", "solve", given, False, ""))
         held = outcome.calls[0][1] if outcome.status == "ok" and outcome.calls[0][0] == "value" else {}
         if broken := [layer for layer in LAYERS if held.get(layer) is not True]:
@@ -130,7 +130,7 @@ def observed(ended: Ended, limits: Grading) -> Outcome:
         sentinel=result.get("sentinel") is True,
         stand_in=result.get("stand_in") is True,
         stdout=ended.stdout.decode("utf-8", "replace"),
-        markers={name: content.decode("utf-8", "replace") for name, content in ended.markers.items()},
+        written={name: content.decode("utf-8", "replace") for name, content in ended.written.items()},
         cpu_s=ended.cpu_s,
         wall_s=ended.wall_s,
     )
