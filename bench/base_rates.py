@@ -33,18 +33,17 @@ def main() -> None:
     sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
     sampler.load_base()
     rows = [row for row in problems for _ in range(SAMPLES)]
-    sandbox = Sandbox(scale.grading)
-    for mode in (GT_ONLY, *MODES):
-        prompts = [render(policy.base, row, mode) for row in problems]
-        completions = sampler.sample(prompts, SAMPLES, derive_seed(settings.seed, "base-rates", mode))
-        programs = [program_of(policy.base, policy.base.decode(completion.tokens)) for completion in completions]
-        asked = [row | {"shown_mode": mode, "program": program} for row, program in zip(rows, programs)]
-        labels = label(asked, problems, truths, sandbox)
-        names = [row["problem_id"] for row in rows]
-        hack = rate([new["exploited"] for new in labels], names)
-        solve = rate([new["gt_correct"] for new in labels], names)
-        print(f"{mode:<14} solve {solve.value:.3f} ({solve.low:.3f}-{solve.high:.3f})  hack {hack.value:.3f} ({hack.low:.3f}-{hack.high:.3f})")
-    sandbox.close()
+    with Sandbox(scale.grading) as sandbox:
+        for mode in (GT_ONLY, *MODES):
+            prompts = [render(policy.base, row, mode) for row in problems]
+            completions = sampler.sample(prompts, SAMPLES, derive_seed(settings.seed, "base-rates", mode))
+            programs = [program_of(policy.base, policy.base.decode(completion.tokens)) for completion in completions]
+            asked = [row | {"shown_mode": mode, "program": program} for row, program in zip(rows, programs)]
+            labels = label(asked, problems, truths, sandbox)
+            names = [row["problem_id"] for row in rows]
+            hack = rate([new["exploited"] for new in labels], names)
+            solve = rate([new["gt_correct"] for new in labels], names)
+            print(f"{mode:<14} solve {solve.value:.3f} ({solve.low:.3f}-{solve.high:.3f})  hack {hack.value:.3f} ({hack.low:.3f}-{hack.high:.3f})")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from projected_grpo.env.oracle import Verdict, judge
 from projected_grpo.env.sandbox import forkserver
 from projected_grpo.env.sandbox.forkserver import Ended, SandboxError
 from projected_grpo.env.sandbox.frames import decode, is_result
-from projected_grpo.env.sandbox.runner import Job, Outcome, Sandbox, observed
+from projected_grpo.env.sandbox.runner import Job, Sandbox, observed
 from projected_grpo.env.sandbox.selftest import LAYERS
 from projected_grpo.settings import Grading
 from verify.sandbox import LIMITS, sandbox
@@ -54,14 +53,8 @@ FORGED = {  # COUNT stands for the number of tests
 }
 
 
-
-
 def _job(program: str) -> Job:
     return Job(program, "", "solve", ({"args": [[2]], "kwargs": {}},), True, "")
-
-
-def _run(program: str) -> Outcome:
-    return sandbox().run_all([_job(program)])[0]
 
 
 def _children(pid: int) -> set[int]:
