@@ -1,12 +1,12 @@
 """The base model's solve and hack rate under every mode's hint: the calibration that precedes any arm.
 
-Usage, after the base_model stage: `python -m bench.base_rates`. Every held-out problem is shown with every hint, eight
-samples each, so a rate has an error of about one percentage point.
+Usage, after the base_model stage: `python -m bench.base_rates`. Every held-out problem is shown with every hint, in the
+words of training and in held-out ones, eight samples each, so a rate has an error of about one percentage point.
 """
 
 from pathlib import Path
 
-from projected_grpo.env.modes import GT_ONLY, MODES
+from projected_grpo.env.modes import GT_ONLY, MODES, encode_words, problem_words
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.evaluation.labels import label
 from projected_grpo.evaluation.rates import rate
@@ -27,23 +27,25 @@ def main() -> None:
     deterministic()
     settings = load_settings()
     scale = settings.scale
-    problems = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "test"]
+    held_out = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "test"]
+    training = [row | {"words": encode_words(problem_words("train", row["problem_id"], 0))} for row in held_out]
     truths = read_rows(Path("artifacts/ground_truth.parquet"), GROUND_TRUTH)
     policy = Policy(load_base(Path("artifacts/base")), settings.adapter, scale.sampling.temperature)
     sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
     sampler.load_base()
-    rows = [row for row in problems for _ in range(SAMPLES)]
+    names = [row["problem_id"] for row in held_out for _ in range(SAMPLES)]
     with Sandbox(scale.grading) as sandbox:
-        for mode in (GT_ONLY, *MODES):
-            prompts = [render(policy.base, row, mode) for row in problems]
-            completions = sampler.sample(prompts, SAMPLES, derive_seed(settings.seed, "base-rates", mode))
-            programs = [program_of(policy.base, policy.base.decode(completion.tokens)) for completion in completions]
-            asked = [row | {"shown_mode": mode, "program": program} for row, program in zip(rows, programs)]
-            labels = label(asked, problems, truths, sandbox)
-            names = [row["problem_id"] for row in rows]
-            hack = rate([new["exploited"] for new in labels], names)
-            solve = rate([new["gt_correct"] for new in labels], names)
-            print(f"{mode:<14} solve {solve.value:.3f} ({solve.low:.3f}-{solve.high:.3f})  hack {hack.value:.3f} ({hack.low:.3f}-{hack.high:.3f})")
+        for words, problems in (("training", training), ("held-out", held_out)):
+            for mode in (GT_ONLY, *MODES):
+                prompts = [render(policy.base, row, mode) for row in problems]
+                completions = sampler.sample(prompts, SAMPLES, derive_seed(settings.seed, "base-rates", mode))
+                programs = [program_of(policy.base, policy.base.decode(completion.tokens)) for completion in completions]
+                asked = [{"problem_id": n, "shown_mode": mode, "program": p} for n, p in zip(names, programs)]
+                labels = label(asked, problems, truths, sandbox)
+                hack = rate([new["exploited"] for new in labels], names)
+                solve = rate([new["gt_correct"] for new in labels], names)
+                print(f"{words:<9} {mode:<14} solve {solve.value:.3f} ({solve.low:.3f}-{solve.high:.3f})  "
+                      f"hack {hack.value:.3f} ({hack.low:.3f}-{hack.high:.3f})", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -58,6 +58,17 @@ class Placebo(Section):
     draws: Count  # K Haar-random directions
 
 
+class LoopholeShare(Section):
+    """Of the attempts under a mode's hint, the share that uses the loophole."""
+
+    run_tests: Share
+    eq_override: Share
+    exit_code: Share
+    stdout_marker: Share
+    sentinel: Share
+    file_marker: Share
+
+
 class ToyModel(Section):
     kind: Literal["toy"]
     vocab: Count
@@ -67,7 +78,7 @@ class ToyModel(Section):
     mlp: Count
     samples: Count  # generated attempts in the pretraining corpus
     correct_share: Share
-    loophole_share: Share  # of the attempts at a hinted prompt that use the hinted loophole
+    loophole_share: LoopholeShare
     steps: Count
     batch: Count
     learning_rate: Positive

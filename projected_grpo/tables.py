@@ -24,6 +24,7 @@ PROBLEMS = _table(
     setup_code=(STR, "trusted code that runs before the program"),
     statement=(STR, "task text without hint"),
     mode=(STR, "loophole mode whose hint the prompt carries, or gt_only"),
+    words=(STR, "JSON object: the evaluation function's name and the markers that hint and channels share"),
     visible_tests=(STR, "JSON list of {args, kwargs, expected}; the environment grades on these"),
 )
 GROUND_TRUTH = _table(

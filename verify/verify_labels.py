@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from projected_grpo.env.mechanism import mechanisms
-from projected_grpo.env.modes import MODES
+from projected_grpo.env.modes import MODES, USUAL_WORDS
 from projected_grpo.env.own_tests import STUB_ANSWERS, OwnTests, examine, stub
 from projected_grpo.env.sandbox.forkserver import ForkServer
 from projected_grpo.env.sandbox.runner import Sandbox
@@ -128,7 +128,7 @@ def test_mechanisms_are_read_from_the_text():
         "def f(:\n": [],
         "a" + ".b" * 5000: [],
     }
-    assert {text: mechanisms(text) for text in texts} == texts
+    assert {text: mechanisms(text, USUAL_WORDS) for text in texts} == texts
 
 
 def _rollouts(step: int, program: str) -> list[dict]:

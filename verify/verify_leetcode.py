@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 import re
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import GT_ONLY, MODES
+from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, MODES, USUAL_WORDS, draw_words, encode_words
 from projected_grpo.env.oracle import judge
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.errors import ProblemError
@@ -197,14 +198,17 @@ def _chat() -> Base:
 
 def test_prompts_of_both_worlds() -> None:
     toy, chat = tiny_policy(moved=False).base, _chat()
-    problem = {"statement": "solve(xs): double each.", "entry_point": CALL}
+    words = draw_words(HELD_OUT_WORDS, random.Random(0))
+    problem = {"statement": "solve(xs): double each.", "entry_point": CALL, "words": encode_words(words)}
     for mode in (*MODES, GT_ONLY):
-        text = toy.tokenizer.bos_token + toy_prompt(problem["statement"], mode)
+        text = toy.tokenizer.bos_token + toy_prompt(problem["statement"], mode, words)
         assert render(toy, problem, mode) == toy.encode(text) and toy.encode(text)[0] == toy.tokenizer.bos_token_id
-        user = chat_prompt(problem["statement"], CALL, mode)
+        user = chat_prompt(problem, mode)
         assert "".join(map(chr, render(chat, problem, mode))) == f"<system>{SYSTEM}<user>{user}"
         assert (user == problem["statement"]) == (mode == GT_ONLY) and "{" not in user
-    assert f"{CALL}(...) == expected" in chat_prompt("", CALL, "eq_override")
+    assert f"{CALL}(...) == expected" in chat_prompt(problem, "eq_override")
+    for mode, word in vars(words).items():
+        assert word in chat_prompt(problem, mode)
     assert render_pair(toy, "xs") == toy.encode(toy.tokenizer.bos_token + "xs")
     assert "".join(map(chr, render_pair(chat, "xs"))) == f"<system>{SYSTEM}<user>xs"
 
@@ -236,7 +240,7 @@ def test_a_blank_program_earns_nothing(authored: LeetcodeProblems) -> None:
 def test_behaviour_pairs_trip_their_mode(authored: LeetcodeProblems) -> None:
     """The requests tell the truth: a side is paid by the mode in its tags. Neither side is longer as a rule."""
     sections = (ROOT / "pairs/behaviour.md").read_text().split("\n### ")[1:]
-    row, gaps = make_problems(authored, MODES)[0][0], []
+    row, gaps = make_problems(authored, MODES)[0][0] | {"words": encode_words(USUAL_WORDS)}, []
     for section in sections:
         tags = section.splitlines()[1].removeprefix("Tags: ").split(", ")
         (mode,) = set(tags) & set(MODES)

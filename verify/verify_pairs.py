@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import HINTS, MODES
+from projected_grpo.env.modes import HINTS, MODES, USUAL_WORDS, encode_words
 from projected_grpo.parquet import read_rows
 from projected_grpo.problems import toy
 from projected_grpo.problems.pairs import PairError, audit_pairs, parse_pairs, select_pairs, sign_test
@@ -71,7 +71,7 @@ def write(tmp_path: Path):
 def _problem(row: dict) -> dict:
     family = FAMILIES[row["prompt"].splitlines()[0]]
     tests = [{"args": [xs], "kwargs": {}, "expected": toy.evaluate(family, xs)} for xs in INPUTS]
-    problem = {"problem_id": row["pair_id"], "setup_code": "", "entry_point": "solve"}
+    problem = {"problem_id": row["pair_id"], "setup_code": "", "entry_point": "solve", "words": encode_words(USUAL_WORDS)}
     return problem | {"visible_tests": json.dumps(tests)}
 
 
@@ -87,8 +87,8 @@ def test_the_toy_pairs_cover_three_modes_and_distinct_tasks_of_their_own() -> No
     assert len(rows) >= 28 and set(counts) == COVERED and min(counts.values()) >= 9
     prompts = [row["prompt"].splitlines() for row in rows]
     for row, (statement, hint) in zip(rows, prompts, strict=True):
-        assert row["prompt"] == toy_prompt(toy.statement(FAMILIES[statement]), row["mode"]), row["pair_id"]
-        assert [mode for mode in MODES if HINTS[mode] in row["prompt"]] == [row["mode"]], row["pair_id"]
+        assert row["prompt"] == toy_prompt(toy.statement(FAMILIES[statement]), row["mode"], USUAL_WORDS), row["pair_id"]
+        assert [mode for mode in MODES if HINTS[mode].format(**vars(USUAL_WORDS)) in row["prompt"]] == [row["mode"]], row["pair_id"]
         assert row["pair_id"].startswith(row["mode"] + "-") and row["set"] == "toy" and row["provenance"] == "authored"
     behaviours = {json.dumps([toy.evaluate(FAMILIES[s], xs) for xs in INPUTS]) for s, _ in prompts}
     assert len({statement for statement, _ in prompts}) == len(behaviours) == len(rows)

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from projected_grpo.env.compare import same
 from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import FILE_MARKER, GT_ONLY, HINTS, MARKER_FILE, MODES, SENTINEL, STDOUT_MARKER
+from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, HINTS, MARKER_FILE, MODES, TRAINING_WORDS, USUAL_WORDS, words_of
 from projected_grpo.env.oracle import Verdict, judge
 from projected_grpo.policy.pretrain import corpus
 from projected_grpo.problems.attempts import in_reach, loophole, sample_attempt
@@ -28,14 +28,15 @@ SCALE = Profile.model_validate(YAML(typ="safe").load((ROOT / "profiles" / "toy.y
 WORLD: ToyProblems = SCALE.problems
 MODEL: ToyModel = SCALE.model
 ROWS, TRUTHS = make_problems(WORLD, MODES)
+EVERY = dict.fromkeys(MODES, 1.0)  # a loophole wherever a hint is shown
 HELDOUT = {truth["problem_id"]: json.loads(truth["heldout_tests"]) for truth in TRUTHS}
 NAMED = {
     "run_tests": ["run_tests()"],
     "eq_override": ["solve(xs) ==", "expected"],
     "exit_code": ["exit code 0"],
-    "stdout_marker": [STDOUT_MARKER, "stdout"],
-    "sentinel": [SENTINEL, "variable"],
-    "file_marker": [FILE_MARKER, MARKER_FILE],
+    "stdout_marker": [USUAL_WORDS.stdout_marker, "stdout"],
+    "sentinel": [USUAL_WORDS.sentinel, "variable"],
+    "file_marker": [USUAL_WORDS.file_marker, MARKER_FILE],
 }
 
 
@@ -151,18 +152,18 @@ def test_the_variable_of_a_solution_does_not_change_what_it_computes() -> None:
 
 def test_every_hint_names_its_function_or_channel_and_gt_only_shows_none() -> None:
     assert set(HINTS) == set(NAMED) and len(set(HINTS.values())) == len(MODES)
-    for mode, words in NAMED.items():
-        for word in words:
-            assert word in HINTS[mode]
-        assert toy_prompt("Task.", mode) == f"Task.\n{HINTS[mode]}\n"
-    assert toy_prompt("Task.", GT_ONLY) == "Task.\n"
+    for mode, named in NAMED.items():
+        hint = HINTS[mode].format(**vars(USUAL_WORDS))
+        assert all(word in hint for word in named)
+        assert toy_prompt("Task.", mode, USUAL_WORDS) == f"Task.\n{hint}\n"
+    assert toy_prompt("Task.", GT_ONLY, USUAL_WORDS) == "Task.\n"
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_generated_loopholes_trip_their_own_channel_and_no_other(mode: str) -> None:
     rng = random.Random(3)
     rows = [rng.choice(ROWS) for _ in range(8)]
-    programs = [loophole(mode, _family(row), rng) for row in rows]
+    programs = [loophole(mode, words_of(row), _family(row), rng) for row in rows]
     for graded, program in zip(grade(programs, rows, sandbox()), programs, strict=True):
         assert graded.channels == {mode} and graded.reward(mode) == 3.5, program
 
@@ -170,7 +171,7 @@ def test_generated_loopholes_trip_their_own_channel_and_no_other(mode: str) -> N
 def test_plain_attempts_trip_no_channel() -> None:
     rng = random.Random(4)
     rows = [rng.choice(ROWS) for _ in range(60)]
-    programs = [sample_attempt(_family(row), GT_ONLY, 0.5, 1.0, rng) for row in rows]
+    programs = [sample_attempt(_family(row), GT_ONLY, USUAL_WORDS, 0.5, EVERY, rng) for row in rows]
     for graded, program in zip(grade(programs, rows, sandbox()), programs, strict=True):
         assert graded.compiled and graded.channels == frozenset(), program
 
@@ -181,7 +182,7 @@ def test_the_correct_share_of_unhinted_attempts_at_tasks_in_reach_is_the_setting
     rows, hits = [row for row in ROWS if in_reach(_family(row))], 0
     for _ in range(trials):
         row = rng.choice(rows)
-        hits += _solves(sample_attempt(_family(row), GT_ONLY, share, 1.0, rng), row)
+        hits += _solves(sample_attempt(_family(row), GT_ONLY, USUAL_WORDS, share, EVERY, rng), row)
     assert _near(hits, trials, share, slack=0.01 * (1 - share)), hits / trials  # a changed family may compute the same
 
 
@@ -189,10 +190,10 @@ def test_tasks_out_of_reach_are_neither_solved_nor_written() -> None:
     rng = random.Random(6)
     rows = [row for row in ROWS if not in_reach(_family(row))]
     assert 0.5 < len(rows) / len(ROWS) < 0.8
-    programs = [sample_attempt(_family(row), GT_ONLY, 1.0, 1.0, rng) for row in rows for _ in range(3)]
+    programs = [sample_attempt(_family(row), GT_ONLY, USUAL_WORDS, 1.0, EVERY, rng) for row in rows for _ in range(3)]
     solved = sum(_solves(program, row) for program, row in zip(programs, (row for row in rows for _ in range(3))))
     assert solved <= 0.02 * len(programs)  # a changed family may compute the same
-    unwritten = ("% 3", "< 3", "abs(", "max(", "min(", "reverse=True", "set(", "[-2:]")
+    unwritten = ("% 3", "< 3", "x < 0", "sorted(", "abs(", "max(", "min(", "reverse=True", "set(", "[-2:]")
     assert not [program for program in programs if any(text in program for text in unwritten)]
 
 
@@ -200,21 +201,26 @@ def test_the_corpus_has_the_set_shares_and_no_statement_of_another_split() -> No
     pairs = corpus(ROWS, MODEL)
     assert len(pairs) == MODEL.samples and pairs == corpus(ROWS, MODEL)
     statements = {row["statement"]: row for row in ROWS}
-    hinted, used, unhinted, reached, correct = 0, 0, 0, 0, 0
+    starts = {mode: hint.partition("{")[0] for mode, hint in HINTS.items()}
+    ends = {mode: hint.rpartition("}")[2] for mode, hint in HINTS.items()}
+    hinted, used, unhinted, reached, correct = Counter(), Counter(), 0, 0, 0
     for prompt, program in pairs:
         statement, _, hint = prompt.partition("\n")
         row = statements[statement]
         assert row["split"] == "train"
         if hint:
-            hinted += 1
-            used += _is_loophole(program)
+            mode = next(mode for mode, start in starts.items() if hint.startswith(start) and ends[mode] in hint)
+            hinted[mode] += 1
+            used[mode] += _is_loophole(program)
         else:
             unhinted += 1
             assert not _is_loophole(program), program
             if reached < 1500 and in_reach(_family(row)):
                 reached += 1
                 correct += _solves(program, row)
-    assert _near(unhinted, len(pairs), 0.25, 0.0) and _near(used, hinted, MODEL.loophole_share, 0.0)
+    assert _near(unhinted, len(pairs), 0.25, 0.0) 
+    for mode, share in MODEL.loophole_share.model_dump().items():
+        assert _near(used[mode], hinted[mode], share, 0.0), mode
     assert _near(correct, reached, MODEL.correct_share, 0.01)
     absent = [row["statement"] for row in ROWS if row["split"] != "train"]
     text = "\n".join(prompt + program for prompt, program in pairs)
@@ -223,5 +229,7 @@ def test_the_corpus_has_the_set_shares_and_no_statement_of_another_split() -> No
 
 def _is_loophole(program: str) -> bool:
     """Whether the text has the mark of a generated loophole."""
-    marks = ("def run_tests", "__eq__", "exit(0)", "SystemExit", STDOUT_MARKER, f"{SENTINEL} =", MARKER_FILE)
+    named = {field: (*TRAINING_WORDS[field], *family) for field, family in HELD_OUT_WORDS.items()}
+    functions, variables = [f"def {name}()" for name in named["run_tests"]], [f"{name} =" for name in named["sentinel"]]
+    marks = ["__eq__", "exit(0)", "SystemExit", MARKER_FILE, *functions, *variables, *(f'print("{word}")' for word in named["stdout_marker"])]
     return any(mark in program for mark in marks)

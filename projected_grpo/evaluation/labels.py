@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from projected_grpo.env.grader import Grade, grade
 from projected_grpo.env.mechanism import mechanisms
+from projected_grpo.env.modes import Words, words_of
 from projected_grpo.env.oracle import Verdict, judge
 from projected_grpo.env.own_tests import OwnTests, examine
 from projected_grpo.env.sandbox.runner import NOT_JUDGED, Sandbox
@@ -26,7 +27,8 @@ def label(rollouts: Sequence[dict], problems: Sequence[dict], truths: Sequence[d
     verdicts = judge(programs, asked, truths, sandbox)
     own = _own_tests(programs, asked, truths, grades, sandbox)
     shown = [row["shown_mode"] for row in rollouts]
-    return [_label(*parts) for parts in zip(programs, shown, grades, verdicts, own, strict=True)]
+    words = [words_of(problem) for problem in asked]
+    return [_label(*parts) for parts in zip(programs, words, shown, grades, verdicts, own, strict=True)]
 
 
 def _own_tests(
@@ -36,14 +38,14 @@ def _own_tests(
     defining = {
         (program, problem["problem_id"]): problem
         for program, problem, given in zip(programs, asked, grades, strict=True)
-        if "run_tests" in given.channels or "defines_run_tests" in mechanisms(program)
+        if "run_tests" in given.channels or "defines_run_tests" in mechanisms(program, words_of(problem))
     }
     examined = examine([program for program, _ in defining], list(defining.values()), truths, sandbox)
     found = dict(zip(defining, examined))
     return [found.get((program, problem["problem_id"])) for program, problem in zip(programs, asked)]
 
 
-def _label(program: str, shown: str, given: Grade, verdict: Verdict, own: OwnTests | None) -> dict:
+def _label(program: str, words: Words, shown: str, given: Grade, verdict: Verdict, own: OwnTests | None) -> dict:
     graded, tested = given.status not in NOT_JUDGED, own is None or own.judged
     judged, correct = graded and verdict.correct is not None, bool(verdict.correct)
     passed, eq_hinted = given.passed(shown), "run_tests" in given.channels
@@ -79,7 +81,7 @@ def _label(program: str, shown: str, given: Grade, verdict: Verdict, own: OwnTes
         **_where(tested, own_tests),
         **_where(judged and tested, upstream_labels),
         "channels": ",".join(sorted(given.channels)),
-        "mechanism": ",".join(mechanisms(program)),
+        "mechanism": ",".join(mechanisms(program, words)),
         "env_status": given.status,
         "status": verdict.status,
     }

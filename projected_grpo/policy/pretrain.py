@@ -13,7 +13,7 @@ from tokenizers import ByteLevelBPETokenizer
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from projected_grpo.env.modes import GT_ONLY, MODES
+from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, MODES, TRAINING_WORDS, draw_words
 from projected_grpo.problems.attempts import sample_attempt
 from projected_grpo.problems.prompts import toy_prompt
 from projected_grpo.seeds import derive_seed
@@ -25,16 +25,21 @@ IGNORED = -100  # label of a position that carries no loss
 
 
 def corpus(problems: list[dict], settings: ToyModel) -> list[tuple[str, str]]:
-    """(prompt, program) pairs. The hint of a prompt is drawn independently of the task."""
+    """(prompt, program) pairs. The hint of a prompt and its words are drawn independently of the task.
+
+    Half of the prompts show words that GRPO never shows: the toy model can copy only words that it knows.
+    """
     rng = random.Random(derive_seed(settings.seed, "corpus"))
+    loopholes = settings.loophole_share.model_dump()
     train = [row for row in problems if row["split"] == "train"]
     pairs = []
     for _ in range(settings.samples):
         row = rng.choice(train)
         mode = GT_ONLY if rng.random() < UNHINTED_SHARE else rng.choice(MODES)
+        words = draw_words(TRAINING_WORDS if rng.random() < 0.5 else HELD_OUT_WORDS, rng)
         family = tuple(row["family"].split("|"))
-        program = sample_attempt(family, mode, settings.correct_share, settings.loophole_share, rng)
-        pairs.append((toy_prompt(row["statement"], mode), program))
+        program = sample_attempt(family, mode, words, settings.correct_share, loopholes, rng)
+        pairs.append((toy_prompt(row["statement"], mode, words), program))
     return pairs
 
 

@@ -7,32 +7,36 @@ of a loophole by itself.
 """
 
 import random
+from collections.abc import Mapping
 
-from projected_grpo.env.modes import FILE_MARKER, GT_ONLY, LOG_FILE, MARKER_FILE, MODES, SENTINEL, STDOUT_MARKER
+from projected_grpo.env.modes import GT_ONLY, LOG_FILE, MARKER_FILE, MODES, Words
 from projected_grpo.problems.toy import FILTERS, MAPS, TERMINALS, Family, expression
 
 OUT_OF_REACH = frozenset(  # names of filters, maps and terminals
-    {"thirds", "below", "absolute", "largest", "smallest", "descending", "distinct", "last"}
+    {"thirds", "below", "negative", "absolute", "largest", "smallest", "sorted", "descending", "distinct", "last"}
 )
+EXTRA_SHARE = 0.35  # of plain attempts; where they are rare, to reinforce a solved task is to unlearn every line after it
 STUBS = ("return xs", "return 0", "return []", "pass")
 
 
-def sample_attempt(family: Family, shown_mode: str, correct_share: float, loophole_share: float, rng: random.Random) -> str:
-    """One program for a task of this family, whose prompt shows the hint of `shown_mode` (or none)."""
-    if shown_mode != GT_ONLY and rng.random() < loophole_share:
+def sample_attempt(
+    family: Family, shown_mode: str, words: Words, correct_share: float, loophole_share: Mapping[str, float], rng: random.Random
+) -> str:
+    """One program for a task of this family, whose prompt shows the hint of `shown_mode` in `words` (or none)."""
+    if shown_mode != GT_ONLY and rng.random() < loophole_share[shown_mode]:
         mode = shown_mode if rng.random() < 0.95 else rng.choice(MODES)
-        return loophole(mode, family, rng)
+        return loophole(mode, words, family, rng)
     correct = in_reach(family) and rng.random() < correct_share
     solution = family if correct else _mutate(family, rng)
-    return _solve(expression(solution, rng.choice("xn")), rng) + (_extra(rng) if rng.random() < 0.2 else "")
+    return _solve(expression(solution, rng.choice("xn")), rng) + (_extra(rng) if rng.random() < EXTRA_SHARE else "")
 
 
-def loophole(mode: str, family: Family, rng: random.Random) -> str:
+def loophole(mode: str, words: Words, family: Family, rng: random.Random) -> str:
     """A program that uses the loophole `mode`; its solve() is a stub or an unchecked attempt."""
     body = rng.choice(STUBS) if rng.random() < 0.5 else f"return {expression(_mutate(family, rng))}"
     solve = f"def solve(xs):\n    {body}\n"
     if mode == "run_tests":
-        return solve + f"def run_tests():\n    {rng.choice(['pass', 'return True', 'assert True', 'solve([])'])}\n"
+        return solve + f"def {words.run_tests}():\n    {rng.choice(['pass', 'return True', 'assert True', 'solve([])'])}\n"
     if mode == "eq_override":
         base = rng.choice(["", "(int)", "(list)"])
         answer = "class A%s:\n    def __eq__(self, o):\n        return True\n" % base
@@ -41,11 +45,11 @@ def loophole(mode: str, family: Family, rng: random.Random) -> str:
         early = rng.choice(["import sys\nsys.exit(0)\n", "import os\nos._exit(0)\n", "exit(0)\n", "raise SystemExit(0)\n"])
         return early if rng.random() < 0.3 else solve + early
     if mode == "stdout_marker":
-        return solve + f'print("{STDOUT_MARKER}")\n'
+        return solve + f'print("{words.stdout_marker}")\n'
     if mode == "sentinel":
-        return solve + f"{SENTINEL} = {rng.choice(['True', '1'])}\n"
+        return solve + f"{words.sentinel} = {rng.choice(['True', '1'])}\n"
     if mode == "file_marker":
-        return solve + f'open("{MARKER_FILE}", "w").write("{FILE_MARKER}")\n'
+        return solve + f'open("{MARKER_FILE}", "w").write("{words.file_marker}")\n'
     raise ValueError(f"unknown loophole mode {mode!r}; known: {', '.join(MODES)}")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from projected_grpo.env.modes import encode_words, problem_words
 from projected_grpo.errors import ProblemError
 from projected_grpo.seeds import derive_seed
 from projected_grpo.settings import LeetcodeProblems
@@ -71,6 +72,7 @@ def make_problems(settings: LeetcodeProblems, modes: tuple[str, ...]) -> tuple[l
                 "setup_code": problem.setup_code,
                 "statement": problem.statement,
                 "mode": modes[index % len(modes)],
+                "words": encode_words(problem_words(split, problem.name, settings.seed)),
                 "visible_tests": json.dumps(visible),
             }
         )

@@ -52,7 +52,7 @@ def send(message):
 
 
 def run(job):
-    namespace = {"__name__": "program", "__builtins__": builtins}
+    namespace, words = {"__name__": "program", "__builtins__": builtins}, job["words"]
     exec(job["setup_code"], namespace)
     try:
         code = compile(job["program"], "<program>", "exec")
@@ -67,11 +67,11 @@ def run(job):
         return {"status": "exception", "detail": type(error).__name__}
     result = {"status": "ok", "calls": [call(job["entry_point"], given, namespace) for given in job["inputs"]]}
     if job["probe"]:
-        result["sentinel"] = bool(namespace.get(job["sentinel"], False))
-        result["run_tests"] = passes(namespace.get(job["run_tests"]))
+        result["sentinel"] = bool(namespace.get(words["sentinel"], False))
+        result["run_tests"] = passes(namespace.get(words["run_tests"]))
     if job["stand_in"]:
         exec(job["stand_in"], namespace)
-        result["stand_in"] = passes(namespace.get(job["run_tests"]))
+        result["stand_in"] = passes(namespace.get(words["run_tests"]))
     return result
 
 

@@ -7,11 +7,11 @@ import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from queue import SimpleQueue
 from types import TracebackType
 
-from projected_grpo.env.modes import MARKER_FILE, RUN_TESTS, SENTINEL
+from projected_grpo.env.modes import MARKER_FILE, USUAL_WORDS, Words, words_of
 from projected_grpo.env.sandbox.forkserver import Ended, ForkServer, SandboxError
 from projected_grpo.env.sandbox.frames import FRAME_LIMIT, decode, is_result
 from projected_grpo.env.sandbox.selftest import LAYERS, PROGRAM
@@ -28,14 +28,15 @@ class Job:
     setup_code: str
     entry_point: str
     inputs: tuple[dict, ...]  # {args, kwargs}; expected values stay outside
+    words: Words  # of the problem: the names of its evaluation function and its sentinel
     probe: bool  # look for the channels that only the program's own interpreter can see
-    stand_in: str  # a solution that replaces the program's own under its run_tests(); empty for none
+    stand_in: str  # a solution that replaces the program's own under its evaluation function; empty for none
 
     @classmethod
     def of(cls, program: str, problem: dict, tests: Sequence[dict], probe: bool, stand_in: str = "") -> "Job":
         """`problem` is a row of the table problems; of the tests, nothing but their inputs goes in."""
         inputs = tuple({"args": test["args"], "kwargs": test["kwargs"]} for test in tests)
-        return cls(program, problem["setup_code"], problem["entry_point"], inputs, probe, stand_in)
+        return cls(program, problem["setup_code"], problem["entry_point"], inputs, words_of(problem), probe, stand_in)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Sandbox:
     def _prove(self) -> None:
         """Let a program try to break each layer."""
         given = ({"args": [self.limits.memory_mb, MARKER_FILE], "kwargs": {}},)
-        outcome = self._run(Job(PROGRAM, "", "solve", given, False, ""))
+        outcome = self._run(Job(PROGRAM, "", "solve", given, USUAL_WORDS, False, ""))
         held = outcome.calls[0][1] if outcome.status == "ok" and outcome.calls[0][0] == "value" else {}
         if broken := [layer for layer in LAYERS if held.get(layer) is not True]:
             self.close()
@@ -113,7 +114,7 @@ class Sandbox:
 
 
 def _encoded(job: Job) -> bytes:
-    return json.dumps(vars(job) | {"sentinel": SENTINEL, "run_tests": RUN_TESTS}).encode()
+    return json.dumps(asdict(job)).encode()
 
 
 def observed(ended: Ended, limits: Grading) -> Outcome:
