@@ -6,8 +6,9 @@ words of training and in held-out ones, eight samples each, so a rate has an err
 
 from pathlib import Path
 
-from projected_grpo.env.modes import GT_ONLY, MODES, encode_words, problem_words
+from projected_grpo.env.modes import GT_ONLY, MODES
 from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.evaluation.deploy_ablate import reworded
 from projected_grpo.evaluation.labels import label
 from projected_grpo.evaluation.rates import rate
 from projected_grpo.parquet import read_rows
@@ -27,13 +28,13 @@ def main() -> None:
     deterministic()
     settings = load_settings()
     scale = settings.scale
-    held_out = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "test"]
-    training = [row | {"words": encode_words(problem_words("train", row["problem_id"], 0))} for row in held_out]
+    training = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "test"]
+    held_out = [reworded(row, settings.seed) for row in training]
     truths = read_rows(Path("artifacts/ground_truth.parquet"), GROUND_TRUTH)
     policy = Policy(load_base(Path("artifacts/base")), settings.adapter, scale.sampling.temperature)
     sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
     sampler.load_base()
-    names = [row["problem_id"] for row in held_out for _ in range(SAMPLES)]
+    names = [row["problem_id"] for row in training for _ in range(SAMPLES)]
     with Sandbox(scale.grading) as sandbox:
         for words, problems in (("training", training), ("held-out", held_out)):
             for mode in (GT_ONLY, *MODES):

@@ -1,7 +1,8 @@
-"""Seconds of one GRPO step by phase: 64 rollouts of at most 56 tokens, the gate on, on the toy base model.
+"""Seconds of one GRPO step by phase: 64 rollouts of at most 56 tokens on the toy base model, without a gate and with each.
 
-Usage, after `make repro` and on an otherwise idle machine: `python -m bench.step`. The steps are real ones; the first
-is left out, and the median and the range of the others are printed.
+Usage, after `make repro` and on an otherwise idle machine: `python -m bench.step`. The steps are real ones; the first of
+each arm is left out, and the median and the range of the others are printed. The arms are the plain policy none,
+routing by activations, and routing by the gradient of the completion's likelihood.
 """
 
 import statistics
@@ -10,17 +11,23 @@ from pathlib import Path
 import torch
 
 from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.gate.directions import load_direction
+from projected_grpo.gate.directions import haar
 from projected_grpo.gate.zones import Gate
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.policy import Policy
+from projected_grpo.policy.readings import module_widths
 from projected_grpo.runtime import deterministic
-from projected_grpo.settings import load_settings
+from projected_grpo.settings import Settings, load_settings
 from projected_grpo.tables import PROBLEMS
 
 STEPS = 12
+ARMS = {  # name -> changes of the section gate
+    "none": {"policy": "none"},
+    "activation": {"policy": "route"},
+    "gradient": {"policy": "route", "score": "gradient", "features": ["gradient"]},
+}
 
 
 def main() -> None:
@@ -28,21 +35,30 @@ def main() -> None:
     settings = load_settings()
     train = settings.scale.train.model_copy(update={"prompts": 8, "group": 8})
     settings = settings.model_copy(update={"scale": settings.scale.model_copy(update={"train": train})})
-    policy = Policy(load_base(Path("artifacts/base")), settings.adapter, settings.scale.sampling.temperature)
-    path = Path("artifacts/directions/v_act/direction.parquet")
-    gate = Gate(settings.gate, load_direction(path, 0, list(policy.layers), settings.adapter.rank))
     rows = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "train"]
-    tokens = []
+    whole = {}
     with Sandbox(settings.scale.grading) as sandbox:
-        trainer = Trainer(settings, policy, gate, rows, None, sandbox)
-        for step in range(STEPS):
-            done = trainer.step(step)
-            tokens.append(done["steps"][0]["completion_length"])
+        for name, changes in ARMS.items():
+            arm = settings.model_copy(update={"gate": settings.gate.model_copy(update=changes)})
+            whole[name] = measure(name, arm, rows, sandbox)
+    for name, seconds in whole.items():
+        print(f"{name}: {seconds / whole['none']:.2f} times the step of the policy none")
+
+
+def measure(name: str, settings: Settings, rows: list[dict], sandbox: Sandbox) -> float:
+    """Print the phases of the arm's steps and return the median seconds of a whole one."""
+    policy = Policy(load_base(Path("artifacts/base")), settings.adapter, settings.scale.sampling.temperature)
+    widths = module_widths(policy, settings.gate.reading)
+    gate = Gate(settings.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
+    trainer = Trainer(settings, policy, gate, rows, None, None, sandbox)
+    tokens = [trainer.step(step)["steps"][0]["completion_length"] for step in range(STEPS)]
     seconds = {phase: times[1:] for phase, times in trainer.seconds.items()}
     seconds["whole step"] = [sum(times) for times in zip(*seconds.values())]
-    print(f"{train.prompts * train.group} rollouts, {statistics.mean(tokens):.1f} tokens each, {torch.get_num_threads()} threads")
+    rollouts = settings.scale.train.prompts * settings.scale.train.group
+    print(f"{name}: {rollouts} rollouts, {statistics.mean(tokens):.1f} tokens each, {torch.get_num_threads()} threads")
     for phase, times in seconds.items():
-        print(f"{phase:<10} median {statistics.median(times):.3f} s  range {min(times):.3f} to {max(times):.3f} s")
+        print(f"  {phase:<10} median {statistics.median(times):.3f} s  range {min(times):.3f} to {max(times):.3f} s")
+    return statistics.median(seconds["whole step"])
 
 
 if __name__ == "__main__":

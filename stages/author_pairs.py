@@ -18,13 +18,18 @@ from projected_grpo.tables import PAIR_AUDIT, PAIRS
 def main(
     pairs: Annotated[Path, typer.Option(help="Table pairs, written.")],
     audit: Annotated[Path, typer.Option(help="Table pair_audit, written.")],
+    irrelevant: Annotated[Path, typer.Option(help="Table pairs of an irrelevant contrast, written.")],
+    cut_pairs: Annotated[Path, typer.Option(help="The same table pairs again, for an arm whose cuts they set, written.")],
 ) -> None:
-    selector = load_settings().scale.pairs.selector
-    rows = select_pairs(selector)
-    audited = audit_pairs(rows, selector)
+    settings = load_settings().scale.pairs
+    rows, placebo = select_pairs(settings.selector), select_pairs(settings.irrelevant)
+    audited = audit_pairs(rows, settings.selector)
+    audit_pairs(placebo, settings.irrelevant)
     write_table(pairs, PAIRS, rows)
     write_table(audit, PAIR_AUDIT, audited)
-    Console().print(_summary(selector, audited))
+    write_table(irrelevant, PAIRS, placebo)
+    write_table(cut_pairs, PAIRS, rows)
+    Console().print(_summary(settings.selector, audited))
 
 
 def _summary(selector: str, audited: list[dict]) -> Table:

@@ -9,6 +9,7 @@ from projected_grpo.gate.directions import direction_rows, haar
 from projected_grpo.parquet import write_table
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.policy import Policy
+from projected_grpo.policy.readings import module_widths
 from projected_grpo.runtime import run_stage
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import DIRECTIONS
@@ -20,10 +21,13 @@ def main(
 ) -> None:
     settings = load_settings()
     policy = Policy(load_base(base), settings.adapter, temperature=1.0)  # for its layers alone
-    draws = haar(len(policy.layers), settings.adapter.rank, settings.placebo.draws, settings.adapter.seed)
-    rows = [row for k, draw in enumerate(draws) for row in direction_rows("haar", k, list(policy.layers), draw)]
+    rows = []
+    for reading in settings.gate.features:
+        widths = module_widths(policy, reading)
+        draws = haar(list(widths.values()), settings.placebo.draws, settings.adapter.seed)
+        rows += [row for k, draw in enumerate(draws) for row in direction_rows("haar", k, reading, widths, draw)]
     write_table(out / "direction.parquet", DIRECTIONS, rows)
-    print(f"{len(draws)} draws over {len(policy.layers)} modules of rank {settings.adapter.rank} -> {out}")
+    print(f"{settings.placebo.draws} draws at {', '.join(settings.gate.features)} -> {out}")
 
 
 if __name__ == "__main__":

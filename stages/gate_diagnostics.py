@@ -1,4 +1,7 @@
-"""Score the saved activations again by every direction and ask how well each separates exploits from the rest."""
+"""Score the saved readings again by every direction and ask how well each separates exploits from the rest.
+
+A second table asks what the zones held: how many exploits were kept, how many correct rollouts were routed.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +14,10 @@ from projected_grpo.analysis.classifier import separation
 from projected_grpo.parquet import TableError, read_table, write_table
 from projected_grpo.runtime import run_stage
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIAGNOSTICS, DIRECTIONS, FEATURES, GATE, LABELS, ROLLOUTS
+from projected_grpo.tables import DIAGNOSTICS, DIRECTIONS, FEATURES, GATE, LABELS, ROLLOUTS, ZONE_NAMES, ZONES
 
 WINDOWS = 5  # equal parts of the run
+Scores = dict[tuple[str, int], np.ndarray]  # (direction, draw) -> (N,)
 
 
 def main(
@@ -21,51 +25,76 @@ def main(
     labels: Annotated[Path, typer.Option(help="Table labels.")],
     directions: Annotated[list[Path], typer.Option(help="Direction files; repeat the option.")],
     out: Annotated[Path, typer.Option(help="Table diagnostics, written.")],
+    zones: Annotated[Path, typer.Option(help="Table zones, written.")],
 ) -> None:
     settings = load_settings()
     gated = _gated(train, labels)
-    pooled = np.array(gated["pooled"].to_list(), dtype=np.float32)  # (N, modules * r)
-    scores = {("live", 0): gated["score"].to_numpy()}
-    for path in directions:
-        scores |= {key: pooled @ vector for key, vector in _vectors(path).items()}
-    step, exploited = gated["step"].to_numpy(), gated["exploited"].to_numpy()
-    populations = {"all": np.full(len(gated), True), "positive_advantage": gated["advantage"].to_numpy() > 0}
-    rows = []
-    for window in np.array_split(np.arange(settings.scale.train.steps), WINDOWS):
-        if len(window) == 0:
-            continue
-        inside = (step >= window[0]) & (step <= window[-1])
-        for name, population in populations.items():
-            chosen = inside & population
-            rows += [
-                {"first_step": int(window[0]), "last_step": int(window[-1]), "rollouts": name}
-                | {"direction": direction, "draw": draw}
-                | separation(values[chosen], exploited[chosen], settings.gate.quantile)
-                for (direction, draw), values in scores.items()
-            ]
+    features = pl.from_arrow(read_table(train / "features.parquet", FEATURES))
+    named = {(row["reading"], row["direction"], row["draw"]): row["vector"] for path in directions for row in _vectors(path)}
+    rows, shares = [], []
+    for reading in settings.gate.features:
+        at = gated.join(features.filter(reading=reading), "rollout_id", how="left", maintain_order="left")
+        vectors = np.array(at["vector"].to_list(), dtype=np.float32)  # (N, D)
+        scores = {key[1:]: vectors @ vector for key, vector in named.items() if key[0] == reading}
+        if reading == settings.gate.reading:
+            scores[("live", 0)] = at["score"].to_numpy()
+        rows += [
+            found | {"reading": reading} for found in _by_window(gated, scores, settings.scale.train.steps, settings.gate.route_quantile)
+        ]
+    for window, name, chosen in _populations(gated, settings.scale.train.steps):
+        shares += [window | {"rollouts": name} | found for found in _zones(gated.filter(chosen))]
     write_table(out, DIAGNOSTICS, rows)
-    print(f"{len(scores)} scores of {len(gated)} gated rollouts in {WINDOWS} windows -> {out}")
+    write_table(zones, ZONES, shares)
+    print(f"{len(named)} directions on {len(gated)} gated rollouts in {WINDOWS} windows -> {out}, {zones}")
+
+
+def _populations(gated: pl.DataFrame, steps: int):
+    """(window, name, which rollouts) of all and of those with a positive advantage, window by window."""
+    step, positive = gated["step"].to_numpy(), gated["advantage"].to_numpy() > 0
+    for window in np.array_split(np.arange(steps), WINDOWS):
+        if len(window):
+            inside = (step >= window[0]) & (step <= window[-1])
+            named = {"first_step": int(window[0]), "last_step": int(window[-1])}
+            yield named, "all", inside
+            yield named, "positive_advantage", inside & positive
+
+
+def _by_window(gated: pl.DataFrame, scores: Scores, steps: int, quantile: float) -> list[dict]:
+    exploited = gated["exploited"].to_numpy()
+    return [
+        window
+        | {"rollouts": name, "direction": direction, "draw": draw}
+        | separation(values[chosen], exploited[chosen], quantile)
+        for window, name, chosen in _populations(gated, steps)
+        for (direction, draw), values in scores.items()
+    ]
+
+
+def _zones(rows: pl.DataFrame) -> list[dict]:
+    found = []
+    for zone in ZONE_NAMES:
+        inside = rows.filter(zone=zone)
+        found.append(
+            {"zone": zone, "n": inside.height, "hack_share": inside["exploited"].mean(), "solve_share": inside["gt_correct"].mean()}
+        )
+    return found
 
 
 def _gated(train: Path, labels: Path) -> pl.DataFrame:
-    """Gated rollouts that the ground-truth monitor judged, with score, activations, advantage and label."""
-    tables = {"gate": GATE, "features": FEATURES, "rollouts": ROLLOUTS}
-    frames = {name: pl.from_arrow(read_table(train / f"{name}.parquet", table)) for name, table in tables.items()}
-    for name, frame in frames.items():
-        if unknown := set(frames["gate"]["rollout_id"]) - set(frame["rollout_id"]):
-            raise TableError(f"{train / name}.parquet: rollout '{min(unknown)}' of gate.parquet is missing")
-    judged = pl.from_arrow(read_table(labels, LABELS)).select("rollout_id", "exploited").drop_nulls()
-    steps = frames["rollouts"].select("rollout_id", "step", "advantage")
-    gate = frames["gate"].select("rollout_id", "score")
-    return gate.join(frames["features"], "rollout_id").join(steps, "rollout_id").join(judged, "rollout_id")
+    """Gated rollouts that the ground-truth monitor judged, with score, zone, step, advantage and labels."""
+    gate, rollouts = (pl.from_arrow(read_table(train / f"{t.name}.parquet", t)) for t in (GATE, ROLLOUTS))
+    if unknown := set(gate["rollout_id"]) - set(rollouts["rollout_id"]):
+        raise TableError(f"{train / 'rollouts.parquet'}: rollout '{min(unknown)}' of gate.parquet is missing")
+    judged = pl.from_arrow(read_table(labels, LABELS)).select("rollout_id", "exploited", "gt_correct").drop_nulls()
+    steps = rollouts.select("rollout_id", "step", "advantage")
+    return gate.select("rollout_id", "score", "zone").join(steps, "rollout_id").join(judged, "rollout_id").sort("rollout_id")
 
 
-def _vectors(path: Path) -> dict[tuple[str, int], np.ndarray]:
-    """(direction, draw) -> one vector (modules * r,), modules sorted by name as in the features."""
-    order: dict[tuple[str, int], dict[str, list[float]]] = {}
-    for row in read_table(path, DIRECTIONS).to_pylist():
-        order.setdefault((row["direction"], row["draw"]), {})[row["module"]] = row["vector"]
-    return {key: np.concatenate([vectors[name] for name in sorted(vectors)]) for key, vectors in order.items()}
+def _vectors(path: Path) -> list[dict]:
+    """One row for each direction, draw and reading, its vector (D,) joined over the modules in their order by name."""
+    table = pl.from_arrow(read_table(path, DIRECTIONS)).sort("direction", "draw", "reading", "module")
+    joined = table.group_by("direction", "draw", "reading", maintain_order=True).agg(pl.col("vector").explode())
+    return [row | {"vector": np.array(row["vector"], dtype=np.float32)} for row in joined.iter_rows(named=True)]
 
 
 if __name__ == "__main__":

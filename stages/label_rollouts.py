@@ -10,6 +10,7 @@ import typer
 
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.errors import InputError
+from projected_grpo.evaluation.examples import first_exploits
 from projected_grpo.evaluation.follow import follow, newest_run
 from projected_grpo.evaluation.labels import label
 from projected_grpo.parquet import read_rows, write_table
@@ -23,10 +24,11 @@ def main(
     ground_truth: Annotated[Path, typer.Option(help="Table ground_truth.")],
     rollouts: Annotated[Path | None, typer.Option(help="Table rollouts.")] = None,
     out: Annotated[Path | None, typer.Option(help="Table labels, written.")] = None,
+    examples: Annotated[Path | None, typer.Option(help="Folder of the first exploit of each mode, written.")] = None,
     follow_training: Annotated[bool, typer.Option("--follow", help="Label the running training job; nothing is written.")] = False,
 ) -> None:
-    if follow_training == (rollouts is not None) or follow_training == (out is not None):
-        raise InputError("give either --follow, or both --rollouts and --out")
+    if any(follow_training == (given is not None) for given in (rollouts, out, examples)):
+        raise InputError("give either --follow, or --rollouts, --out and --examples")
     tasks, truths = read_rows(problems, PROBLEMS), read_rows(ground_truth, GROUND_TRUTH)
     with Sandbox(load_settings().scale.grading) as sandbox:
         if follow_training:
@@ -35,6 +37,9 @@ def main(
         rows = read_rows(rollouts, ROLLOUTS)
         labels = label(rows, tasks, truths, sandbox)
     write_table(out, LABELS, [{"rollout_id": row["rollout_id"]} | new for row, new in zip(rows, labels)])
+    examples.mkdir(parents=True, exist_ok=True)
+    for mode, page in first_exploits(rows, labels, tasks).items():
+        (examples / f"{mode}.md").write_text(page)
     print(f"{len(labels)} rollouts labelled, {sum(bool(new['exploited']) for new in labels)} exploit -> {out}")
 
 

@@ -13,19 +13,21 @@ from typing import Annotated
 import typer
 
 from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.gate.directions import load_direction, pair_sides
+from projected_grpo.gate.directions import PAIRED, load_direction
+from projected_grpo.gate.pairs import pair_tokens
 from projected_grpo.gate.zones import Gate
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints, fingerprint
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.policy import Policy
+from projected_grpo.policy.readings import module_widths
 from projected_grpo.runtime import deterministic, run_stage, scratch_root
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import PAIRS, PROBLEMS, ZONE_NAMES
 
 ROOMS = (
-    "env", "gate", "grpo", "policy", "problems", "sampling", "parquet.py", "runtime.py", "seeds.py", "settings.py", "tables.py",
+    "env", "gate", "grpo", "policy", "problems", "sampling", "parquet.py", "runtime.py", "scale.py", "seeds.py", "settings.py", "tables.py",
 )  # fmt: skip
 CODE = [Path("stages/train_arm.py"), *(Path("projected_grpo") / room for room in ROOMS)]
 
@@ -33,24 +35,28 @@ CODE = [Path("stages/train_arm.py"), *(Path("projected_grpo") / room for room in
 def main(
     problems: Annotated[Path, typer.Option(help="Table problems.")],
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
-    direction: Annotated[Path, typer.Option(help="Folder of the direction: direction.parquet, and pairs.parquet for v_act.")],
+    direction: Annotated[Path, typer.Option(help="Folder of the direction; it holds its pairs too where training refreshes.")],
+    cut_pairs: Annotated[Path, typer.Option(help="Table pairs: those whose scores set the cuts; empty where none do.")],
     out: Annotated[Path, typer.Option(help="Folder for adapter/, tables and run.json, written.")],
 ) -> None:
     deterministic()
     settings = load_settings()
     train = settings.scale.train
     policy = Policy(load_base(base), settings.adapter, settings.scale.sampling.temperature)
-    layers, rank = list(policy.layers), settings.adapter.rank
-    gate = Gate(settings.gate, load_direction(direction / "direction.parquet", settings.gate.draw, layers, rank))
+    widths = module_widths(policy, settings.gate.reading)
+    aimed = load_direction(direction / "direction.parquet", settings.gate.draw, settings.gate.reading, widths)
+    gate = Gate(settings.gate, aimed, widths)
     rows = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
-    sides = None
-    if settings.gate.refresh_every:
-        sides = pair_sides(policy.base, read_rows(direction / "pairs.parquet", PAIRS))
-    key = fingerprint(settings.model_dump_json(exclude={"placebo"}), [problems, base, direction], CODE)
+    cuts = direction_pairs = None
+    if settings.gate.cuts == "pairs":
+        cuts = pair_tokens(policy.base, read_rows(cut_pairs, PAIRS))
+    if settings.gate.refresh_every and settings.gate.direction in PAIRED:
+        direction_pairs = pair_tokens(policy.base, read_rows(direction / "pairs.parquet", PAIRS))
+    key = fingerprint(settings.model_dump_json(exclude={"placebo"}), [problems, base, direction, cut_pairs], CODE)
     checkpoints = Checkpoints(scratch_root() / key)
     progress = Progress(train.steps)
     with Sandbox(settings.scale.grading) as sandbox:
-        trainer = Trainer(settings, policy, gate, rows, sides, sandbox)
+        trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, sandbox)
         resumed = trainer.run(checkpoints, progress.line)
     policy.save(out / "adapter")
     checkpoints.collect({name: out / f"{name}.parquet" for name in TABLES}, train.steps)

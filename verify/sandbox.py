@@ -3,7 +3,7 @@
 from functools import cache
 
 from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.settings import Grading
+from projected_grpo.scale import Grading
 
 LIMITS = Grading(cpu_s=2, wall_s=30, memory_mb=512, workers=2)
 

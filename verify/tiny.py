@@ -3,7 +3,7 @@
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from projected_grpo.env.modes import USUAL_WORDS
+from projected_grpo.env.modes import TRAINING_WORDS
 from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
@@ -18,7 +18,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     import random
 
     rng = random.Random(0)
-    texts = [sample_attempt(("even", "double", "sum"), "run_tests", USUAL_WORDS, 0.5, {"run_tests": 0.5}, rng) for _ in range(200)]
+    texts = [sample_attempt(("even", "double", "sum"), "run_tests", TRAINING_WORDS, 0.5, {"run_tests": 0.5}, rng) for _ in range(200)]
     return train_tokenizer(texts, 300)
 
 

@@ -7,6 +7,7 @@ from torch import nn
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_masks
 from projected_grpo.policy.lora2r import AdapterContext, BlockMasks, Lora2r, adapter_state
 from projected_grpo.policy.policy import AdapterError
+from projected_grpo.policy.readings import read_deployed
 from verify.tiny import RANK, tiny_batch, tiny_policy
 
 
@@ -29,7 +30,7 @@ def test_the_net_delta_is_exactly_zero_at_the_start():
 
 
 def test_the_bottleneck_is_alive_at_the_start():
-    pooled, _ = tiny_policy(moved=False).read_deployed(tiny_batch())
+    pooled = read_deployed(tiny_policy(moved=False), tiny_batch(), ["bottleneck"])[0]["bottleneck"]
     assert (pooled.norm(dim=-1) > 0).all()
 
 
@@ -107,7 +108,7 @@ def test_forward_values_are_full_for_absorb_and_route_and_ablated_for_keep():
     with torch.no_grad():
         full = policy.logp(batch)
         keep, absorb, route = (policy.logp(batch, zone_masks(torch.full((len(batch),), zone))) for zone in (KEEP, ABSORB, ROUTE))
-    _, ablated = policy.read_deployed(batch)
+    _, ablated = read_deployed(policy, batch, [])
     torch.testing.assert_close(absorb, full)
     torch.testing.assert_close(route, full)
     assert torch.equal(keep, ablated)
@@ -116,7 +117,7 @@ def test_forward_values_are_full_for_absorb_and_route_and_ablated_for_keep():
 
 def test_ablation_is_the_reset_of_the_quarantine_to_its_initialization():
     policy, batch = tiny_policy(moved=True), tiny_batch()
-    _, ablated = policy.read_deployed(batch)
+    _, ablated = read_deployed(policy, batch, [])
     before = {name: tensor.clone() for name, tensor in policy.state().items()}
     with torch.no_grad():
         full = policy.logp(batch)

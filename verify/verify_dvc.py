@@ -9,16 +9,18 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from projected_grpo.settings import Profile, Settings
+from projected_grpo.scale import Profile
+from projected_grpo.settings import Settings
 from verify.closure import import_closure
 from verify.workspace import dvc
 
 STAGES = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
 SHARED = {  # imported by every stage; they check, print and fail, and decide no value (settings are declared by key)
     *("projected_grpo/__init__.py", "projected_grpo/errors.py"),
-    *("projected_grpo/runtime.py", "projected_grpo/settings.py"),
+    *("projected_grpo/runtime.py", "projected_grpo/scale.py", "projected_grpo/settings.py"),
 }
-READERS = {"train_arm": ["projected_grpo/grpo/loop.py"]}  # library files that receive the whole settings
+MODULE = {stage: re.search(r"python -m (stages\.\w+)", text["cmd"])[1].replace(".", "/") + ".py" for stage, text in STAGES.items()}
+READERS = {"train_arm": ["projected_grpo/grpo/loop.py", "projected_grpo/gate/refresh.py"]}  # library files that receive the whole settings
 
 
 def declared_settings(stage: dict) -> set[str]:
@@ -62,7 +64,7 @@ def settings_read(path: str) -> set[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_declared_dependencies_cover_the_import_closure(stage):
-    closure = {str(path) for path in import_closure(Path(f"stages/{stage}.py"))}
+    closure = {str(path) for path in import_closure(Path(MODULE[stage]))}
     needed = {name for name in closure - SHARED if not name.endswith("__init__.py")}
     declared = STAGES[stage]["deps"]
     missing = {name for name in needed if not any(name == dep or name.startswith(f"{dep}/") for dep in declared)}
@@ -71,7 +73,7 @@ def test_declared_dependencies_cover_the_import_closure(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_declared_code_is_in_the_import_closure(stage):
-    closure = {str(path) for path in import_closure(Path(f"stages/{stage}.py"))}
+    closure = {str(path) for path in import_closure(Path(MODULE[stage]))}
     closure |= {"projected_grpo/env/sandbox/child.py"}  # started by the runner as a script
     for dep in STAGES[stage]["deps"]:
         if dep.startswith(("projected_grpo", "stages")):
@@ -80,7 +82,7 @@ def test_declared_code_is_in_the_import_closure(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_setting_that_a_stage_reads_is_declared(stage):
-    read = set().union(*(settings_read(path) for path in [f"stages/{stage}.py", *READERS.get(stage, [])]))
+    read = set().union(*(settings_read(path) for path in [MODULE[stage], *READERS.get(stage, [])]))
     declared = declared_settings(STAGES[stage])
     undeclared = {name for name in read if not any(name == d or name.startswith(f"{d}.") for d in declared)}
     assert not undeclared, f"{stage} reads {sorted(undeclared)} without declaring it"
@@ -114,16 +116,16 @@ def test_training_does_not_depend_on_ground_truth_or_on_pairs_it_does_not_use():
     assert not any(dep == "projected_grpo/env" or "oracle" in dep for dep in deps)
 
 
-PAIR_PLAN = {"extract_v_act", "gate_diagnostics", "report"}
+PAIR_PLAN = {"extract_v_act", "extract_irrelevant", "gate_diagnostics", "report"}
 TRAIN_PLAN = {"train_arm", "label_rollouts", "deploy_ablate_eval", "gate_diagnostics", "report"}
 TABLE = [  # (direction, file, old, new, directly stale, all that may re-run)
     ("v_act", "pairs/toy.md", r"return 0", "return 1", {"author_pairs"}, {"author_pairs"} | PAIR_PLAN | TRAIN_PLAN),
     ("haar", "pairs/toy.md", r"return 0", "return 1", {"author_pairs"}, {"author_pairs"} | PAIR_PLAN),
     ("haar", "params.yaml", r"seed: 41", "seed: 42", {"train_arm", "deploy_ablate_eval", "report"}, TRAIN_PLAN),
     ("v_act", "params.yaml", r"policy: route", "policy: absorb", {"train_arm", "deploy_ablate_eval", "gate_diagnostics", "report"}, TRAIN_PLAN),
-    ("v_act", "profiles/smoke.yaml", r"samples: 2\n", "samples: 1\n", {"deploy_ablate_eval", "report"}, {"deploy_ablate_eval", "report"}),
+    ("v_act", "profiles/smoke.yaml", r"  samples: 2\n", "  samples: 1\n", {"deploy_ablate_eval", "report"}, {"deploy_ablate_eval", "report"}),
     ("v_act", "profiles/smoke.yaml", r"clip: 0.2", "clip: 0.3", {"train_arm", "report"}, TRAIN_PLAN),
-    ("v_act", "projected_grpo/env/oracle.py", r"\Z", "# x\n", {"label_rollouts", "deploy_ablate_eval"}, TRAIN_PLAN - {"train_arm"}),
+    ("v_act", "projected_grpo/env/oracle.py", r"\Z", "# x\n", {"extract_oracle", "label_rollouts", "deploy_ablate_eval"}, {"extract_oracle"} | TRAIN_PLAN - {"train_arm"}),
     ("v_act", "projected_grpo/reporting/html.py", r"\Z", "# x\n", {"report"}, {"report"}),
     ("v_act", "projected_grpo/grpo/loss.py", r"\Z", "# x\n", {"train_arm"}, TRAIN_PLAN),
 ]  # fmt: skip

@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projected_grpo.env.grader import NotGradedError, grade
-from projected_grpo.env.modes import MARKER_FILE, USUAL_WORDS, WRITABLE_FILES
+from projected_grpo.env.modes import MARKER_FILE, TRAINING_WORDS, WRITABLE_FILES
 from projected_grpo.env.oracle import Verdict, judge
 from projected_grpo.env.sandbox import forkserver
 from projected_grpo.env.sandbox.forkserver import Ended, SandboxError
 from projected_grpo.env.sandbox.frames import decode, is_result
 from projected_grpo.env.sandbox.runner import Job, Sandbox, observed
 from projected_grpo.env.sandbox.selftest import LAYERS
-from projected_grpo.settings import Grading
+from projected_grpo.scale import Grading
 from verify.sandbox import LIMITS, sandbox
 from verify.verify_environment import CORRECT, HELDOUT, PROBLEM, SOLVE, TRUTH, VISIBLE, WRONG, _grade, _judge
 
@@ -54,7 +54,7 @@ FORGED = {  # COUNT stands for the number of tests
 
 
 def _job(program: str) -> Job:
-    return Job(program, "", "solve", ({"args": [[2]], "kwargs": {}},), USUAL_WORDS, True, "")
+    return Job(program, "", "solve", ({"args": [[2]], "kwargs": {}},), TRAINING_WORDS, True, "")
 
 
 def _children(pid: int) -> set[int]:
@@ -154,11 +154,11 @@ def test_a_program_that_shadows_modules_does_not_change_the_next_verdict() -> No
 
 def test_the_marker_file_is_empty_for_the_next_program_and_cannot_be_replaced() -> None:
     with Sandbox(ONE) as single:
-        write = f"open({MARKER_FILE!r}, 'w').write({USUAL_WORDS.file_marker!r})\n"
+        write = f"open({MARKER_FILE!r}, 'w').write({TRAINING_WORDS.file_marker!r})\n"
         for attack in ("unlink('{0}')", "rename('{0}', 'b')", "symlink('/etc/passwd', 'b')", "link('{0}', 'b')", "chmod('{0}', 0)"):
             with_attack = f"import os\ntry:\n    os.{attack.format(MARKER_FILE)}\nexcept PermissionError:\n    print('refused')\n"
             seen = single.run_all([_job(write + with_attack), _job(f"print(open({MARKER_FILE!r}).read() == '')\n")])
-            assert seen[0].written == {MARKER_FILE: USUAL_WORDS.file_marker} and seen[0].stdout == "refused\n", attack
+            assert seen[0].written == {MARKER_FILE: TRAINING_WORDS.file_marker} and seen[0].stdout == "refused\n", attack
             assert seen[1].written == {} and seen[1].stdout == "True\n"
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from projected_grpo.env.mechanism import mechanisms
-from projected_grpo.env.modes import MODES, USUAL_WORDS
+from projected_grpo.env.modes import MODES, TRAINING_WORDS
 from projected_grpo.env.own_tests import STUB_ANSWERS, OwnTests, examine, stub
 from projected_grpo.env.sandbox.forkserver import ForkServer
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.errors import InputError
+from projected_grpo.evaluation.examples import first_exploits
 from projected_grpo.evaluation.follow import follow, newest_run
 from projected_grpo.evaluation.labels import label
 from projected_grpo.parquet import write_table
@@ -128,7 +129,18 @@ def test_mechanisms_are_read_from_the_text():
         "def f(:\n": [],
         "a" + ".b" * 5000: [],
     }
-    assert {text: mechanisms(text, USUAL_WORDS) for text in texts} == texts
+    assert {text: mechanisms(text, TRAINING_WORDS) for text in texts} == texts
+
+
+def test_the_first_exploit_of_each_mode_is_kept_with_its_task_and_its_whole_text():
+    programs = [SOLVE, HACKS["sentinel"], HACKS["run_tests"], HACKS["run_tests"] + "# later\n", HACKS["exit_code"]]
+    shown = ["run_tests", "run_tests", "run_tests", "run_tests", "exit_code"]
+    rows = [_rollouts(i, program)[0] | {"shown_mode": mode} for i, (program, mode) in enumerate(zip(programs, shown))]
+    found = label(rows, [PROBLEM], [TRUTH], sandbox())
+    pages = first_exploits(rows[::-1], found[::-1], [PROBLEM | {"statement": "solve(xs): double each."}])
+    assert list(pages) == ["run_tests", "exit_code"]
+    assert HACKS["run_tests"].rstrip() + "\n`````" in pages["run_tests"] and "| rollout | 2 |" in pages["run_tests"]
+    assert "solve(xs): double each." in pages["exit_code"] and "| channels | exit_code |" in pages["exit_code"]
 
 
 def _rollouts(step: int, program: str) -> list[dict]:

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, MODES, USUAL_WORDS, draw_words, encode_words
+from projected_grpo.env.modes import GT_ONLY, MODES, TRAINING_WORDS, encode_words, held_out_words
 from projected_grpo.env.oracle import judge
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.errors import ProblemError
@@ -22,7 +22,8 @@ from projected_grpo.policy.base import Base
 from projected_grpo.problems import leetcode
 from projected_grpo.problems.leetcode import make_problems, parse_assert, read_problems
 from projected_grpo.problems.prompts import SYSTEM, chat_prompt, program_of, render, render_pair, toy_prompt
-from projected_grpo.settings import Grading, LeetcodeProblems, load_settings
+from projected_grpo.scale import Grading, LeetcodeProblems
+from projected_grpo.settings import load_settings
 from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
 from verify.tiny import tiny_policy
 
@@ -198,7 +199,7 @@ def _chat() -> Base:
 
 def test_prompts_of_both_worlds() -> None:
     toy, chat = tiny_policy(moved=False).base, _chat()
-    words = draw_words(HELD_OUT_WORDS, random.Random(0))
+    words = held_out_words(random.Random(0))
     problem = {"statement": "solve(xs): double each.", "entry_point": CALL, "words": encode_words(words)}
     for mode in (*MODES, GT_ONLY):
         text = toy.tokenizer.bos_token + toy_prompt(problem["statement"], mode, words)
@@ -240,7 +241,7 @@ def test_a_blank_program_earns_nothing(authored: LeetcodeProblems) -> None:
 def test_behaviour_pairs_trip_their_mode(authored: LeetcodeProblems) -> None:
     """The requests tell the truth: a side is paid by the mode in its tags. Neither side is longer as a rule."""
     sections = (ROOT / "pairs/behaviour.md").read_text().split("\n### ")[1:]
-    row, gaps = make_problems(authored, MODES)[0][0] | {"words": encode_words(USUAL_WORDS)}, []
+    row, gaps = make_problems(authored, MODES)[0][0] | {"words": encode_words(TRAINING_WORDS)}, []
     for section in sections:
         tags = section.splitlines()[1].removeprefix("Tags: ").split(", ")
         (mode,) = set(tags) & set(MODES)

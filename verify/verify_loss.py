@@ -10,7 +10,8 @@ from projected_grpo.grpo.loss import advantages, dr_grpo, importance_ratio, k3
 from projected_grpo.grpo.schedule import draw_problems, learning_rate, shown_mode
 from projected_grpo.grpo.update import accumulate, behaviour_logp
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.settings import Train
+from projected_grpo.scale import Train
+from projected_grpo.policy.readings import read_deployed
 from verify.tiny import tiny_batch, tiny_policy
 
 
@@ -24,7 +25,7 @@ def train_settings(**changes) -> Train:
 
 def update(policy, batch, zones, advantage, deployed, **changes):
     train = train_settings(**changes)
-    _, logp_deployed = policy.read_deployed(batch)
+    _, logp_deployed = read_deployed(policy, batch, [])
     zones, deployed = torch.tensor(zones), torch.tensor(deployed)
     old, matches = behaviour_logp(policy, batch, zones, deployed, logp_deployed, train.micro_batch)
     return accumulate(policy, batch, zones, torch.tensor(advantage), old, matches, train, max_new_tokens=10)
@@ -104,7 +105,7 @@ def test_rho_is_exactly_one_where_the_modes_match_and_a_true_ratio_elsewhere():
     mask = batch.completion_mask()
     with torch.no_grad():
         full = policy.logp(batch)
-    _, ablated = policy.read_deployed(batch)
+    _, ablated = read_deployed(policy, batch, [])
     for row in (0, 3, 5):
         assert torch.equal(rho[row], torch.ones_like(rho[row]))
     torch.testing.assert_close(rho[1][mask[1]], (ablated - full).exp()[1][mask[1]], rtol=1e-4, atol=1e-5)

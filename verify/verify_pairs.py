@@ -10,12 +10,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import HINTS, MODES, USUAL_WORDS, encode_words
+from projected_grpo.env.modes import HINTS, MODES, TRAINING_WORDS, encode_words
 from projected_grpo.parquet import read_rows
 from projected_grpo.problems import toy
 from projected_grpo.problems.pairs import PairError, audit_pairs, parse_pairs, select_pairs, sign_test
 from projected_grpo.problems.prompts import toy_prompt
-from projected_grpo.settings import ToyProblems, load_settings
+from projected_grpo.scale import ToyProblems
+from projected_grpo.settings import load_settings
 from projected_grpo.tables import PAIR_AUDIT, PAIRS
 from stages import author_pairs
 from verify.sandbox import sandbox
@@ -71,7 +72,7 @@ def write(tmp_path: Path):
 def _problem(row: dict) -> dict:
     family = FAMILIES[row["prompt"].splitlines()[0]]
     tests = [{"args": [xs], "kwargs": {}, "expected": toy.evaluate(family, xs)} for xs in INPUTS]
-    problem = {"problem_id": row["pair_id"], "setup_code": "", "entry_point": "solve", "words": encode_words(USUAL_WORDS)}
+    problem = {"problem_id": row["pair_id"], "setup_code": "", "entry_point": "solve", "words": encode_words(TRAINING_WORDS)}
     return problem | {"visible_tests": json.dumps(tests)}
 
 
@@ -87,8 +88,8 @@ def test_the_toy_pairs_cover_three_modes_and_distinct_tasks_of_their_own() -> No
     assert len(rows) >= 28 and set(counts) == COVERED and min(counts.values()) >= 9
     prompts = [row["prompt"].splitlines() for row in rows]
     for row, (statement, hint) in zip(rows, prompts, strict=True):
-        assert row["prompt"] == toy_prompt(toy.statement(FAMILIES[statement]), row["mode"], USUAL_WORDS), row["pair_id"]
-        assert [mode for mode in MODES if HINTS[mode].format(**vars(USUAL_WORDS)) in row["prompt"]] == [row["mode"]], row["pair_id"]
+        assert row["prompt"] == toy_prompt(toy.statement(FAMILIES[statement]), row["mode"], TRAINING_WORDS), row["pair_id"]
+        assert [mode for mode in MODES if HINTS[mode].format(**vars(TRAINING_WORDS)) in row["prompt"]] == [row["mode"]], row["pair_id"]
         assert row["pair_id"].startswith(row["mode"] + "-") and row["set"] == "toy" and row["provenance"] == "authored"
     behaviours = {json.dumps([toy.evaluate(FAMILIES[s], xs) for xs in INPUTS]) for s, _ in prompts}
     assert len({statement for statement, _ in prompts}) == len(behaviours) == len(rows)
@@ -131,13 +132,24 @@ def test_the_sides_of_the_toy_pairs_agree_in_form() -> None:
         assert opens == ["early" not in row["tags"].split(",")] * 2, row["pair_id"]
 
 
+def test_both_sides_of_an_irrelevant_pair_do_the_task_and_use_no_loophole() -> None:
+    rows = parse_pairs(Path("pairs/toy_irrelevant.md"))
+    problems = [_problem(row) for row in rows]
+    assert len(rows) == 24 and audit_pairs(rows, "toy_irrelevant.md")[0]["sign_test_p"] == 1.0
+    for side in ("hack", "clean"):
+        graded = grade([row[side] for row in rows], problems, sandbox())
+        assert all(found.visible_pass and found.channels == frozenset() for found in graded)
+    for row in rows:
+        assert row["clean"] == re.sub(r"\bx\b", "n", row["hack"]) and row["mode"] == "none", row["pair_id"]
+
+
 def test_a_pair_is_read_word_for_word(write) -> None:
     one, two = parse_pairs(write(DOC))
     prompt, hack, clean = "Add the numbers.\n", SUM.format("0") + "\n", SUM.format("a + b") + "\n"
     digest = hashlib.sha256("\0".join([prompt, hack, clean]).encode()).hexdigest()
     assert one == {
         "pair_id": "one-a", "set": "small", "tags": "late,run_tests", "mode": "run_tests", "provenance": "authored",
-        "prompt": prompt, "hack": hack, "clean": clean, "content_sha256": digest,
+        "prompt": prompt, "clean_prompt": prompt, "hack": hack, "clean": clean, "content_sha256": digest,
     }  # fmt: skip
     assert (two["pair_id"], two["tags"], two["mode"]) == ("two-b", "early", "none")
 
@@ -240,10 +252,12 @@ def test_the_audit_refuses_sides_without_content_and_repeated_pairs() -> None:
 
 
 def test_the_stage_writes_both_tables_of_the_selected_pairs(tmp_path: Path, capsys) -> None:
-    pairs, audit = tmp_path / "pairs.parquet", tmp_path / "audit.parquet"
-    author_pairs.main(pairs, audit)
+    pairs, audit, irrelevant, cuts = (tmp_path / f"{name}.parquet" for name in ("pairs", "audit", "irrelevant", "cuts"))
+    author_pairs.main(pairs, audit, irrelevant, cuts)
     selected = select_pairs(load_settings().scale.pairs.selector)
     rows, measured = read_rows(pairs, PAIRS), read_rows(audit, PAIR_AUDIT)
+    assert read_rows(cuts, PAIRS) == rows
+    assert {row["set"] for row in read_rows(irrelevant, PAIRS)} == {"toy_irrelevant"}
     assert rows == sorted(selected, key=lambda row: row["pair_id"])
     assert [row["pair_id"] for row in measured] == [row["pair_id"] for row in rows]
     printed = capsys.readouterr().out

@@ -19,7 +19,10 @@ TABLES = ("rollouts", "gate", "features", "steps")
 
 
 def train(out: Path) -> list[str]:
-    inputs = {"--problems": "artifacts/problems.parquet", "--base": "artifacts/base", "--direction": "artifacts/directions/v_act"}
+    inputs = {
+        "--problems": "artifacts/problems.parquet", "--base": "artifacts/base", "--direction": "artifacts/directions/v_act",
+        "--cut-pairs": "artifacts/cuts/quantile.parquet",
+    }  # fmt: skip
     return [sys.executable, "-m", "stages.train_arm", *(part for item in inputs.items() for part in item), "--out", str(out)]
 
 
@@ -144,10 +147,10 @@ def test_the_arm_without_a_quarantine_runs_as_an_experiment_and_deploys_what_it_
     compared = run([sys.executable, "-m", "stages.compare", "HEAD", "one-block", "--out", "comparison"], workspace)
     assert "one-block" in compared.stdout and (workspace / "comparison/comparison.md").exists()
     refused = [sys.executable, "-m", "stages.compare", "HEAD", "workspace", "--out", "comparison"]
-    edit(workspace / "params.yaml", "quantile: 0.1", "quantile: 0.2")
+    edit(workspace / "params.yaml", "keep_quantile: 0.1", "keep_quantile: 0.2")
     dvc(workspace, "repro")
     done = run(refused, workspace, check=False)
-    assert done.returncode == 1 and "settings key 'gate.quantile': found 0.1 in HEAD; 0.2 in workspace" in done.stderr
+    assert done.returncode == 1 and "settings key 'gate.keep_quantile': found 0.1 in HEAD; 0.2 in workspace" in done.stderr
 
 
 def test_a_malformed_pair_file_names_the_pair_and_make_repro_puts_the_outputs_back(workspace):
@@ -177,13 +180,13 @@ def swap_in_a_foreign_table(workspace: Path) -> None:
     path = workspace / "artifacts/problems.parquet"
     rows = read_rows(path, PROBLEMS)
     path.unlink()
-    write_table(path, DIRECTIONS, [{"direction": "v_act", "draw": i, "module": "m", "vector": [1.0]} for i in range(len(rows))])
+    write_table(path, DIRECTIONS, [{"direction": "v_act", "draw": i, "reading": "bottleneck", "module": "m", "vector": [1.0]} for i in range(len(rows))])
 
 
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (remove_a_module, "direction.parquet: draw 0: module 'model.layers.0.self_attn.k_proj' is missing"),
+        (remove_a_module, "direction.parquet: draw 0, reading bottleneck: module 'model.layers.0.self_attn.k_proj' is missing"),
         (truncate_the_problems, "problems.parquet: cannot be read as the Parquet table problems"),
         (swap_in_a_foreign_table, "problems.parquet: column 'problem_id' is missing"),
         (lambda w: edit(w / "params.yaml", "draw: 0", "drawn: 0"), "params.yaml: key 'gate.drawn'"),

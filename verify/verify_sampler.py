@@ -5,6 +5,7 @@ from scipy import stats
 
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.policy.readings import read_deployed
 from verify.tiny import tiny_policy
 
 PROMPTS = [[4, 5, 6], [7, 8, 9, 10, 11, 12], [13]]
@@ -20,7 +21,7 @@ def trainer_logp(policy, completions, copies: int, deployed: bool) -> torch.Tens
     prompts = [prompt for prompt in PROMPTS for _ in range(copies)]
     batch = TokenBatch.collate(prompts, [completion.tokens for completion in completions])
     with torch.no_grad():
-        return policy.read_deployed(batch)[1] if deployed else policy.logp(batch)
+        return read_deployed(policy, batch, [])[1] if deployed else policy.logp(batch)
 
 
 def test_log_probabilities_equal_the_trainers_in_both_states_and_for_every_length():

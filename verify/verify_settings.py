@@ -93,7 +93,10 @@ def test_an_unknown_key_is_refused_by_file_and_key(root: Path, file: str, key: s
         ("profiles/toy.yaml", "pairs.selector", "elsewhere/toy.md"),
         ("params.yaml", "seed", "41"),
         ("params.yaml", "seed", -1),
-        ("params.yaml", "gate.quantile", 0.5),
+        ("params.yaml", "gate.keep_quantile", 0.5),
+        ("params.yaml", "gate.route_quantile", 0.0),
+        ("params.yaml", "gate.half_life", 0.0),
+        ("params.yaml", "gate.features", "bottleneck"),
         ("params.yaml", "gate.policy", "oracle"),
         ("params.yaml", "gate.direction", "random"),
         ("params.yaml", "adapter.rank", 8.5),
@@ -154,9 +157,17 @@ def test_a_missing_params_file_is_refused_by_name(root: Path) -> None:
     [
         (
             "params.yaml",
-            [("gate.direction", "haar"), ("gate.refresh_every", 5)],
-            ["'gate'", "gate.refresh_every is 5", "Haar"],
+            [("gate.direction", "haar"), ("gate.refresh_every", 5), ("gate.site", "output"), ("gate.features", ["output"])],
+            ["'gate'", "gate.refresh_every is 5", "haar is defined by no pair"],
         ),
+        ("params.yaml", [("gate.site", "residual")], ["'gate'", "gate.features lacks residual"]),
+        ("params.yaml", [("gate.score", "gradient")], ["'gate'", "gate.features lacks gradient"]),
+        (
+            "params.yaml",
+            [("gate.score", "gradient"), ("gate.site", "output"), ("gate.features", ["output", "gradient"])],
+            ["'gate'", "reads at the bottleneck", "gate.site is output"],
+        ),
+        ("params.yaml", [("gate.modules", "q_proj(")], ["'gate'", "gate.modules is no regular expression"]),
         ("params.yaml", [("gate.direction", "v_act"), ("gate.draw", 3)], ["'gate'", "gate.draw is 3", "v_act"]),
         (
             "profiles/toy.yaml",

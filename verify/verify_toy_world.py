@@ -13,13 +13,13 @@ from ruamel.yaml import YAML
 
 from projected_grpo.env.compare import same
 from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, HINTS, MARKER_FILE, MODES, TRAINING_WORDS, USUAL_WORDS, words_of
+from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, HINTS, MARKER_FILE, MODES, TRAINING_WORDS, words_of
 from projected_grpo.env.oracle import Verdict, judge
 from projected_grpo.policy.pretrain import corpus
 from projected_grpo.problems.attempts import in_reach, loophole, sample_attempt
 from projected_grpo.problems.prompts import toy_prompt
 from projected_grpo.problems.toy import all_families, evaluate, expression, make_problems
-from projected_grpo.settings import Profile, ToyModel, ToyProblems
+from projected_grpo.scale import Profile, ToyModel, ToyProblems
 from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
 from verify.sandbox import sandbox
 from verify.verify_settings import ROOT
@@ -34,9 +34,9 @@ NAMED = {
     "run_tests": ["run_tests()"],
     "eq_override": ["solve(xs) ==", "expected"],
     "exit_code": ["exit code 0"],
-    "stdout_marker": [USUAL_WORDS.stdout_marker, "stdout"],
-    "sentinel": [USUAL_WORDS.sentinel, "variable"],
-    "file_marker": [USUAL_WORDS.file_marker, MARKER_FILE],
+    "stdout_marker": [TRAINING_WORDS.stdout_marker, "stdout"],
+    "sentinel": [TRAINING_WORDS.sentinel, "variable"],
+    "file_marker": [TRAINING_WORDS.file_marker, MARKER_FILE],
 }
 
 
@@ -153,10 +153,10 @@ def test_the_variable_of_a_solution_does_not_change_what_it_computes() -> None:
 def test_every_hint_names_its_function_or_channel_and_gt_only_shows_none() -> None:
     assert set(HINTS) == set(NAMED) and len(set(HINTS.values())) == len(MODES)
     for mode, named in NAMED.items():
-        hint = HINTS[mode].format(**vars(USUAL_WORDS))
+        hint = HINTS[mode].format(**vars(TRAINING_WORDS))
         assert all(word in hint for word in named)
-        assert toy_prompt("Task.", mode, USUAL_WORDS) == f"Task.\n{hint}\n"
-    assert toy_prompt("Task.", GT_ONLY, USUAL_WORDS) == "Task.\n"
+        assert toy_prompt("Task.", mode, TRAINING_WORDS) == f"Task.\n{hint}\n"
+    assert toy_prompt("Task.", GT_ONLY, TRAINING_WORDS) == "Task.\n"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -171,7 +171,7 @@ def test_generated_loopholes_trip_their_own_channel_and_no_other(mode: str) -> N
 def test_plain_attempts_trip_no_channel() -> None:
     rng = random.Random(4)
     rows = [rng.choice(ROWS) for _ in range(60)]
-    programs = [sample_attempt(_family(row), GT_ONLY, USUAL_WORDS, 0.5, EVERY, rng) for row in rows]
+    programs = [sample_attempt(_family(row), GT_ONLY, TRAINING_WORDS, 0.5, EVERY, rng) for row in rows]
     for graded, program in zip(grade(programs, rows, sandbox()), programs, strict=True):
         assert graded.compiled and graded.channels == frozenset(), program
 
@@ -182,7 +182,7 @@ def test_the_correct_share_of_unhinted_attempts_at_tasks_in_reach_is_the_setting
     rows, hits = [row for row in ROWS if in_reach(_family(row))], 0
     for _ in range(trials):
         row = rng.choice(rows)
-        hits += _solves(sample_attempt(_family(row), GT_ONLY, USUAL_WORDS, share, EVERY, rng), row)
+        hits += _solves(sample_attempt(_family(row), GT_ONLY, TRAINING_WORDS, share, EVERY, rng), row)
     assert _near(hits, trials, share, slack=0.01 * (1 - share)), hits / trials  # a changed family may compute the same
 
 
@@ -190,10 +190,10 @@ def test_tasks_out_of_reach_are_neither_solved_nor_written() -> None:
     rng = random.Random(6)
     rows = [row for row in ROWS if not in_reach(_family(row))]
     assert 0.5 < len(rows) / len(ROWS) < 0.8
-    programs = [sample_attempt(_family(row), GT_ONLY, USUAL_WORDS, 1.0, EVERY, rng) for row in rows for _ in range(3)]
+    programs = [sample_attempt(_family(row), GT_ONLY, TRAINING_WORDS, 1.0, EVERY, rng) for row in rows for _ in range(3)]
     solved = sum(_solves(program, row) for program, row in zip(programs, (row for row in rows for _ in range(3))))
     assert solved <= 0.02 * len(programs)  # a changed family may compute the same
-    unwritten = ("% 3", "< 3", "x < 0", "sorted(", "abs(", "max(", "min(", "reverse=True", "set(", "[-2:]")
+    unwritten = ("% 3", "< 3", "abs(", "max(", "min(", "reverse=True", "set(", "[-2:]")
     assert not [program for program in programs if any(text in program for text in unwritten)]
 
 
@@ -229,7 +229,7 @@ def test_the_corpus_has_the_set_shares_and_no_statement_of_another_split() -> No
 
 def _is_loophole(program: str) -> bool:
     """Whether the text has the mark of a generated loophole."""
-    named = {field: (*TRAINING_WORDS[field], *family) for field, family in HELD_OUT_WORDS.items()}
+    named = {field: (getattr(TRAINING_WORDS, field), *family) for field, family in HELD_OUT_WORDS.items()}
     functions, variables = [f"def {name}()" for name in named["run_tests"]], [f"{name} =" for name in named["sentinel"]]
     marks = ["__eq__", "exit(0)", "SystemExit", MARKER_FILE, *functions, *variables, *(f'print("{word}")' for word in named["stdout_marker"])]
     return any(mark in program for mark in marks)

@@ -6,17 +6,22 @@ from dataclasses import replace
 import pytest
 import torch
 
-from projected_grpo.env.modes import GT_ONLY, MODES
+from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, MODES, words_of
 from projected_grpo.evaluation.deploy_ablate import evaluation_problems, sample_states
-from projected_grpo.gate.directions import extract_v_act, haar
-from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, Gate
+from projected_grpo.gate.directions import haar, paired_direction, transport
+from projected_grpo.gate.pairs import PairTokens, pair_differences
+from projected_grpo.gate.refresh import age
+from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, Decision, Gate
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.records import step_row
 from projected_grpo.grpo.rollouts import Rollouts, pay, sample_rollouts
 from projected_grpo.grpo.update import Update
+from projected_grpo.policy.batch import TokenBatch
+from projected_grpo.policy.readings import module_widths
 from projected_grpo.problems.toy import make_problems
 from projected_grpo.sampling.local import Completion
-from projected_grpo.settings import Eval, load_settings
+from projected_grpo.scale import Eval
+from projected_grpo.settings import load_settings
 from verify.sandbox import sandbox
 from verify.tiny import RANK, tiny_policy
 
@@ -31,9 +36,10 @@ def trainer(model, **gate_changes) -> Trainer:
     settings = settings.model_copy(
         update={"gate": gate, "scale": scale.model_copy(update={"train": train, "sampling": sampling})}
     )
-    direction = haar(len(model.layers), RANK, 1, seed=0)[0]
+    widths = module_widths(model, gate.reading)
+    direction = haar(list(widths.values()), 1, seed=0)[0]
     problems = [row for row in make_problems(scale.problems, MODES)[0] if row["split"] == "train"]
-    return Trainer(settings, model, Gate(gate, direction), problems, None, sandbox())
+    return Trainer(settings, model, Gate(gate, direction, widths), problems, None, None, sandbox())
 
 
 def test_a_step_is_adamw_on_the_clipped_gradient_with_decay_and_the_step_s_learning_rate():
@@ -57,21 +63,62 @@ def test_a_step_is_adamw_on_the_clipped_gradient_with_decay_and_the_step_s_learn
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_refresh_extracts_the_direction_under_the_current_weights_on_every_due_step():
-    policy = tiny_policy(moved=True)
-    run = trainer(policy, refresh_every=2)
-    run.pair_sides = {"prompt": [[4, 5], [6]], "hack": [[7, 8], [9, 10]], "clean": [[11], [12, 13]]}
-    first = run.gate.direction
-    run._refresh(0)
-    assert run.gate.direction is first
-    run._refresh(1)
-    assert torch.equal(run.gate.direction, extract_v_act(policy, run.pair_sides, 32))
-    second = run.gate.direction
+PAIRS = PairTokens(TokenBatch.collate([[4, 5], [6]], [[7, 8], [9, 10]]), TokenBatch.collate([[4, 5], [6]], [[11], [12, 13]]))
+
+
+def move(policy) -> None:
     with torch.no_grad():
         for layer in policy.layers.values():
             layer.dA[:RANK] += 0.1 * torch.randn(layer.dA[:RANK].shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("direction, sign", [("v_act", 1.0), ("flipped", -1.0)])
+def test_refresh_extracts_the_direction_under_the_current_weights_on_every_due_step(direction, sign):
+    policy = tiny_policy(moved=True)
+    run = trainer(policy, refresh_every=2, direction=direction)
+    run.direction_pairs = PAIRS
+    first = run.gate.direction
+    run._refresh(0)
+    assert run.gate.direction is first
+
+    def expected() -> torch.Tensor:
+        differences = pair_differences(policy, PAIRS, ["bottleneck"], 32)["bottleneck"]
+        return sign * paired_direction(differences, torch.ones(2), list(run.gate.widths.values()), "mean")
+
+    run._refresh(1)
+    assert torch.equal(run.gate.direction, expected())
+    second = run.gate.direction
+    move(policy)
     run._refresh(3)
-    assert not torch.equal(run.gate.direction, second)
+    assert torch.equal(run.gate.direction, expected()) and not torch.equal(run.gate.direction, second)
+
+
+def test_refresh_turns_a_direction_without_pairs_with_the_read_out_from_its_beginning():
+    policy = tiny_policy(moved=True)
+    run = trainer(policy, refresh_every=1, direction="haar")
+    first = run.gate.direction
+    for _ in range(2):
+        move(policy)
+        run._refresh(0)
+    layers = list(policy.layers.values())
+    assert torch.equal(
+        run.gate.direction,
+        transport(first, [layer.A0[:RANK] for layer in layers], [(layer.A0 + layer.dA)[:RANK] for layer in layers]),
+    )
+    assert not torch.allclose(run.gate.direction, first, atol=1e-3)
+    assert [age(step, 2) for step in range(5)] == [0, 1, 0, 1, 0] and [age(step, 0) for step in range(3)] == [0, 1, 2]
+
+
+def test_yoked_and_pair_cut_steps_run_and_record_what_they_did():
+    policy = tiny_policy(moved=True, temperature=2.0)
+    run = trainer(policy, policy="yoked", cuts="pairs", keep_quantile=0.3)
+    run.cut_pairs = PAIRS
+    rows = run.step(0)
+    hack, clean = run._read_pairs()
+    cuts = {(row["t_low"], row["t_high"]) for row in rows["gate"]}
+    if rows["gate"]:  # the cuts are those of the pairs, before the update
+        assert len(cuts) == 1 and rows["steps"][0]["t_low"] == cuts.pop()[0]
+    assert hack.shape == clean.shape == (2, sum(run.gate.widths.values()))
 
 
 def test_without_a_quarantine_nothing_is_sampled_from_an_ablated_policy():
@@ -92,8 +139,11 @@ def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions(
     mask = torch.tensor([[True, True], [True, True], [True, False], [True, True]])
     clipped = torch.tensor([[False, False], [True, False], [True, False], [False, False]])
     update = Update(rho, clipped, kl=0.25, grad_norm_deployed=3.0, grad_norm_quarantine=1.0)
-    zones = torch.tensor([KEEP, ABSORB, ROUTE, KEEP])
-    row = step_row(7, rollouts, zones, update, mask, 0.1, None)
+    scores = torch.tensor([4.0, 1.0, 3.0, 2.0])
+    decision = Decision(scores, scores, torch.tensor([KEEP, ABSORB, ROUTE, KEEP]), 1.0, 3.5)
+    row = step_row(7, rollouts, decision, update, mask, 0.1, None, 3)
+    assert (row["t_low"], row["t_high"], row["direction_age"]) == (1.0, 3.5, 3)
+    assert [row[f"score_p{q}"] for q in (10, 50, 90)] == pytest.approx([1.3, 2.5, 3.7])
     assert row["qmass"] == 0.25
     assert (row["keep_share"], row["absorb_share"], row["route_share"]) == (0.5, 0.25, 0.25)
     assert (row["rho_keep"], row["rho_absorb"], row["rho_route"]) == (1.0, 1.0, 2.0)
@@ -104,8 +154,9 @@ def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions(
 
 def evaluate(policy, one_block: bool) -> dict[str, list[str]]:
     problems = make_problems(load_settings().scale.problems, MODES)[0]
-    rows = sample_states(policy, problems, Eval(problems=3, samples=2), 6, seed=1, one_block=one_block)
-    assert len(rows) == 3 * 2 * 2 * 3 * 2  # states, data, hinted or not, problems, samples
+    rows = sample_states(policy, problems, Eval(problems=3, samples=2, oracle_samples=1), 6, seed=1, one_block=one_block)
+    worded = evaluation_problems(problems, "heldout_words", Eval(problems=3, samples=2, oracle_samples=1), seed=1)
+    assert len(rows) == 3 * (2 * 2 * 3 + len(worded)) * 2  # states, (data, hinted or not, problems), samples
     states: dict[str, list[str]] = {}
     for row in rows:
         states.setdefault(row["state"], []).append(row["text"])
@@ -127,5 +178,8 @@ def test_deployed_is_the_policy_whose_quarantine_was_reset():
 def test_evaluation_problems_come_from_their_split():
     problems = make_problems(load_settings().scale.problems, MODES)[0]
     for data, split in (("train_iid", "train"), ("heldout", "test")):
-        chosen = evaluation_problems(problems, data, Eval(problems=20, samples=1), seed=1)
+        chosen = evaluation_problems(problems, data, Eval(problems=20, samples=1, oracle_samples=1), seed=1)
         assert len(chosen) == 20 and {row["split"] for row in chosen} == {split}
+    heldout, other = (evaluation_problems(problems, data, Eval(problems=20, samples=1, oracle_samples=1), seed=1) for data in ("heldout", "heldout_words"))
+    assert [row["problem_id"] for row in other] == [row["problem_id"] for row in heldout if row["mode"] in HELD_OUT_WORDS]
+    assert all(getattr(words_of(row), row["mode"]) in HELD_OUT_WORDS[row["mode"]] for row in other)

@@ -39,15 +39,13 @@ class Grade:
 
 
 def grade(programs: Sequence[str], problems: Sequence[dict], sandbox: Sandbox) -> list[Grade]:
-    """Grades in order; equal programs for one problem run once. `problems` are rows of the table problems."""
-    keys = [(program, problem["problem_id"]) for program, problem in zip(programs, problems, strict=True)]
-    rows = {problem["problem_id"]: problem for problem in problems}
-    unique = list(dict.fromkeys(keys))
-    tests = {name: load_tests(row["visible_tests"]) for name, row in rows.items()}
-    jobs = [Job.of(program, rows[name], tests[name], probe=True) for program, name in unique]
-    outcomes = sandbox.run_all(jobs)
-    words = {name: words_of(row) for name, row in rows.items()}
-    grades = {key: _grade(key[0], outcome, tests[key[1]], words[key[1]]) for key, outcome in zip(unique, outcomes)}
+    """Grades in order; equal programs for one problem, in the same words, run once. `problems` are rows of their table."""
+    keys = [(program, row["problem_id"], row["words"]) for program, row in zip(programs, problems, strict=True)]
+    rows = dict(zip(keys, problems))
+    tests = {row["problem_id"]: load_tests(row["visible_tests"]) for row in problems}
+    jobs = [Job.of(key[0], row, tests[key[1]], probe=True) for key, row in rows.items()]
+    outcomes = dict(zip(rows, sandbox.run_all(jobs)))
+    grades = {key: _grade(key[0], outcomes[key], tests[key[1]], words_of(row)) for key, row in rows.items()}
     return [grades[key] for key in keys]
 
 

@@ -1,29 +1,42 @@
-"""Deployment ablation: the same prompts answered by the base model, as trained, and with the quarantine reset."""
+"""Deployment ablation: the same prompts answered by the base model, as trained, and with the quarantine reset.
+
+Held-out problems are shown in the words of training, and those of the modes that have words of their own a second time,
+in words that training never shows.
+"""
 
 import random
 
-from projected_grpo.env.modes import GT_ONLY
+from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, encode_words, held_out_words
 from projected_grpo.evaluation.rates import STATES
 from projected_grpo.policy.policy import Policy
 from projected_grpo.problems.prompts import program_of, render
 from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import Eval
+from projected_grpo.scale import Eval
 
-SPLITS = {"train_iid": "train", "heldout": "test"}
+SPLITS = {"train_iid": "train", "heldout": "test", "heldout_words": "test"}
+
+
+def reworded(problem: dict, seed: int) -> dict:
+    """A row of the table problems with held-out words, which depend on the problem's name and the seed alone."""
+    rng = random.Random(derive_seed(seed, "words", problem["problem_id"]))
+    return problem | {"words": encode_words(held_out_words(rng))}
 
 
 def evaluation_problems(problems: list[dict], data: str, settings: Eval, seed: int) -> list[dict]:
     """At most `settings.problems` problems of the split behind `data`, the same for every state and arm of a seed."""
-    rows = [row for row in problems if row["split"] == SPLITS[data]]
-    chosen = random.Random(derive_seed(seed, "eval-problems", data)).sample(rows, min(settings.problems, len(rows)))
+    split = SPLITS[data]
+    rows = [row for row in problems if row["split"] == split]
+    chosen = random.Random(derive_seed(seed, "eval-problems", split)).sample(rows, min(settings.problems, len(rows)))
+    if data == "heldout_words":
+        chosen = [reworded(row, seed) for row in chosen if row["mode"] in HELD_OUT_WORDS]
     return sorted(chosen, key=lambda row: row["problem_id"])
 
 
 def sample_states(
     policy: Policy, problems: list[dict], settings: Eval, max_new_tokens: int, seed: int, one_block: bool
 ) -> list[dict]:
-    """Rows of the table eval_rollouts. Each problem is shown with its own hint and, apart, without one.
+    """Rows of the table eval_rollouts. Each problem is shown with its own hint and, in the words of training, without one.
 
     The states share their random numbers. Where the adapter deploys as one block, deployed is as trained. The
     policy's quarantine is left as it was.
@@ -37,7 +50,7 @@ def sample_states(
             sampler.load(deployed_only=state == "deployed" and not one_block)
         for data in SPLITS:
             chosen = evaluation_problems(problems, data, settings, seed)
-            for hinted in (True, False):
+            for hinted in (True,) if data == "heldout_words" else (True, False):
                 modes = [row["mode"] if hinted else GT_ONLY for row in chosen]
                 prompts = [render(policy.base, row, mode) for row, mode in zip(chosen, modes)]
                 stream = derive_seed(seed, "eval-sampling", data, "hinted" if hinted else "unhinted")
@@ -49,6 +62,7 @@ def sample_states(
                         "state": state,
                         "shown_mode": modes[i // settings.samples],
                         "problem_id": chosen[i // settings.samples]["problem_id"],
+                        "words": chosen[i // settings.samples]["words"],
                         "sample": i % settings.samples,
                         "text": text,
                         "program": program_of(policy.base, text),

@@ -14,7 +14,7 @@ from projected_grpo.parquet import TableError
 def label(rollouts: Sequence[dict], problems: Sequence[dict], truths: Sequence[dict], sandbox: Sandbox) -> list[dict]:
     """The columns of the table labels for each rollout (problem_id, shown_mode, program), apart from its id.
 
-    `problems` and `truths` are rows of the tables problems and ground_truth. What follows from a run is None where the
+    A rollout may have `words` of its own, in place of its problem's. `problems` and `truths` are rows of the tables problems and ground_truth. What follows from a run is None where the
     machine failed twice to make that run; such rows are excluded and counted later. Raises TableError where a
     rollout's problem is in neither table.
     """
@@ -22,7 +22,8 @@ def label(rollouts: Sequence[dict], problems: Sequence[dict], truths: Sequence[d
     unknown = {row["problem_id"] for row in rollouts} - (by_id.keys() & {row["problem_id"] for row in truths})
     if unknown:
         raise TableError(f"rollouts name the problem '{min(unknown)}', which problems or ground_truth lacks")
-    programs, asked = [row["program"] for row in rollouts], [by_id[row["problem_id"]] for row in rollouts]
+    programs = [row["program"] for row in rollouts]
+    asked = [by_id[row["problem_id"]] | {name: row[name] for name in ("words",) if name in row} for row in rollouts]
     grades = grade(programs, asked, sandbox)
     verdicts = judge(programs, asked, truths, sandbox)
     own = _own_tests(programs, asked, truths, grades, sandbox)
@@ -36,13 +37,13 @@ def _own_tests(
 ) -> list[OwnTests | None]:
     """Of the programs that define run_tests(), by their text or by what they did, each once; None for the others."""
     defining = {
-        (program, problem["problem_id"]): problem
+        (program, problem["problem_id"], problem["words"]): problem
         for program, problem, given in zip(programs, asked, grades, strict=True)
         if "run_tests" in given.channels or "defines_run_tests" in mechanisms(program, words_of(problem))
     }
-    examined = examine([program for program, _ in defining], list(defining.values()), truths, sandbox)
+    examined = examine([program for program, _, _ in defining], list(defining.values()), truths, sandbox)
     found = dict(zip(defining, examined))
-    return [found.get((program, problem["problem_id"])) for program, problem in zip(programs, asked)]
+    return [found.get((program, row["problem_id"], row["words"])) for program, row in zip(programs, asked)]
 
 
 def _label(program: str, words: Words, shown: str, given: Grade, verdict: Verdict, own: OwnTests | None) -> dict:

@@ -15,7 +15,7 @@ from scipy.stats import beta
 from projected_grpo.env.modes import GT_ONLY, MODES
 from projected_grpo.errors import InputError
 
-DATA = ("heldout", "train_iid")
+DATA = ("heldout", "train_iid", "heldout_words")
 STATES = ("base", "as_trained", "deployed")
 COVERAGE = 0.95
 
@@ -36,7 +36,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Cell:
-    data: str  # heldout | train_iid
+    data: str  # heldout | train_iid | heldout_words
     state: str  # base | as_trained | deployed
     hack: Rate  # exploited share on prompts with a hint
     solve: Rate  # correct share on prompts with a hint

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import GT_ONLY, MODES, USUAL_WORDS, encode_words
+from projected_grpo.env.modes import GT_ONLY, MODES, TRAINING_WORDS, encode_words
 from projected_grpo.env.oracle import judge
 from projected_grpo.env.sandbox.runner import NOT_JUDGED, Sandbox
 from projected_grpo.problems.leetcode import parse_assert
@@ -66,7 +66,7 @@ def _read(text: bytes, number: int) -> dict:
     name = str(number)
     problem = {"problem_id": name, "setup_code": request.setup_code, "entry_point": request.entry_point}
     truth = {"problem_id": name, "heldout_tests": heldout, "canonical_solution": request.canonical_solution}
-    problem |= {"words": encode_words(USUAL_WORDS), "visible_tests": visible}
+    problem |= {"words": encode_words(TRAINING_WORDS), "visible_tests": visible}
     return {"request": request, "problem": problem, "truth": truth}
 
 

@@ -1,9 +1,17 @@
-"""Directions in the deployed block's bottleneck: v_act from pairs, and Haar-random draws of the same shape.
+"""Directions: one unit vector for each module of a reading, from pairs, at random, or from labels.
 
-A direction is one unit vector of r numbers for each adapted layer, stored in the table directions.
+| direction      | unit vector of a module                                                         | draws |
+|----------------|--------------------------------------------------------------------------------|-------|
+| v_act          | mean over the authored pairs of reading(hack) - reading(clean)                 | 1     |
+| shuffled       | the same with a random sign for each pair                                      | K     |
+| flipped        | minus v_act                                                                    | 1     |
+| irrelevant     | as v_act, from pairs whose sides differ in something else                      | 1     |
+| self_generated | as v_act, from the base model's own completions with and without a hint        | 1     |
+| haar           | uniform on the sphere                                                          | K     |
+| oracle         | mean reading of labelled exploits minus that of the rest (uses ground truth)   | 1     |
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,98 +21,104 @@ from torch.nn.functional import normalize
 
 from projected_grpo.errors import InputError
 from projected_grpo.parquet import read_rows
-from projected_grpo.policy.base import Base
-from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.policy.policy import Policy
-from projected_grpo.problems.prompts import render_pair
 from projected_grpo.seeds import derive_seed
 from projected_grpo.tables import DIRECTIONS
+
+T_LIMIT = 3.0  # of a coordinate's t statistic, where these replace the means
+PAIRED = ("v_act", "shuffled", "flipped", "irrelevant", "self_generated")  # extracted from pairs, and so again at a refresh
+DRAWN = ("haar", "shuffled")  # with more than one draw
 
 
 class DirectionError(InputError):
     """A direction file that does not fit the model; the message names the file and the module."""
 
 
-def v_act(hack: Float[Tensor, "P M r"], clean: Float[Tensor, "P M r"]) -> Float[Tensor, "M r"]:
-    """Mean over pairs of the difference of pooled activations, unit norm for each module."""
-    difference = (hack - clean).mean(0)
-    norms = difference.norm(dim=-1)
-    if not (norms > 0).all():
-        raise DirectionError(f"v_act: {int((norms == 0).sum())} modules see no difference between the pairs' sides")
-    return difference / norms[:, None]
+def unit_modules(vector: Float[Tensor, " D"], widths: Sequence[int]) -> Float[Tensor, " D"]:
+    """Each module's piece divided by its norm. Raises DirectionError where one is zero."""
+    pieces = vector.split(list(widths))
+    if zero := sum(not piece.any() for piece in pieces):
+        raise DirectionError(f"a direction is zero in {zero} of {len(pieces)} modules: the pairs' sides do not differ there")
+    return torch.cat([piece / piece.norm() for piece in pieces])
 
 
-def haar(modules: int, rank: int, draws: int, seed: int) -> Float[Tensor, "K M r"]:
-    """Independent draws, each module's vector uniform on the unit sphere. Draw k does not depend on how many follow."""
+def paired_direction(
+    differences: Float[Tensor, "P D"], signs: Float[Tensor, " P"], widths: Sequence[int], extraction: str
+) -> Float[Tensor, " D"]:
+    """Mean over pairs of sign x (hack - clean), or its t statistic by coordinate, limited to +-3; unit norm by module."""
+    signed = signs[:, None] * differences
+    mean = signed.mean(0)
+    if extraction == "t_statistic":
+        error = signed.std(0) / len(signed) ** 0.5
+        mean = (mean / error.clamp(min=1e-12)).clamp(-T_LIMIT, T_LIMIT)
+    return unit_modules(mean, widths)
+
+
+def pair_signs(direction: str, draw: int, pairs: int, seed: int) -> Float[Tensor, " P"]:
+    """The sign of each pair, in the order of the pair ids: a coin for shuffled, -1 for flipped, else 1."""
+    if direction == "shuffled":
+        rng = torch.Generator().manual_seed(derive_seed(seed, "shuffled", draw))
+        return torch.randint(2, (pairs,), generator=rng) * 2.0 - 1.0
+    return torch.full((pairs,), -1.0 if direction == "flipped" else 1.0)
+
+
+def haar(widths: Sequence[int], draws: int, seed: int) -> Float[Tensor, "K D"]:
+    """Independent draws, each module uniform on the unit sphere. Draw k does not depend on how many follow."""
     rng = [torch.Generator().manual_seed(derive_seed(seed, "haar", k)) for k in range(draws)]
-    return torch.stack([normalize(torch.randn(modules, rank, generator=g), dim=-1) for g in rng])
+    return torch.stack([torch.cat([normalize(torch.randn(w, generator=g), dim=0) for w in widths]) for g in rng])
 
 
-def pool_pairs(
-    policy: Policy, prompts: Sequence[list[int]], completions: Sequence[list[int]], micro_batch: int
-) -> Float[Tensor, "P M r"]:
-    """Pooled deployed-block bottlenecks of one side of the pairs, with the quarantine ablated."""
-    batch = TokenBatch.collate(prompts, completions)
-    order = batch.micro_batches(micro_batch)
-    pooled = torch.cat([policy.read_deployed(batch.select(index))[0] for index in order])
-    return pooled[torch.cat(order).argsort()]
+def transport(
+    direction: Float[Tensor, " D"], old: Sequence[Tensor], new: Sequence[Tensor]
+) -> Float[Tensor, " D"]:
+    """A direction in the bottlenecks A_old x, (r, d_in) each, turned by the rotation of each that takes A_old nearest to A_new.
+
+    This is how a direction that no pair defines follows the read-out that it lives in (orthogonal Procrustes).
+    """
+    pieces = direction.split([len(a) for a in old])
+    turned = []
+    for piece, before, after in zip(pieces, old, new, strict=True):
+        u, _, vh = torch.linalg.svd(after.detach() @ before.T)
+        turned.append(u @ vh @ piece)
+    return torch.cat(turned)
 
 
-def pair_sides(base: Base, pairs: Sequence[dict]) -> dict[str, list[list[int]]]:
-    """Token ids of each pair's prompt and of its two sides, each ended with the end token."""
-    return {
-        "prompt": [render_pair(base, pair["prompt"]) for pair in pairs],
-        "hack": [base.encode(pair["hack"]) + [base.eos_id] for pair in pairs],
-        "clean": [base.encode(pair["clean"]) + [base.eos_id] for pair in pairs],
-    }
+def direction_rows(
+    direction: str, draw: int, reading: str, widths: Mapping[str, int], vector: Float[Tensor, " D"]
+) -> list[dict]:
+    pieces = vector.split(list(widths.values()))
+    key = {"direction": direction, "draw": draw, "reading": reading}
+    return [key | {"module": module, "vector": piece.tolist()} for module, piece in zip(widths, pieces, strict=True)]
 
 
-def extract_v_act(policy: Policy, sides: dict[str, list[list[int]]], micro_batch: int) -> Float[Tensor, "M r"]:
-    """v_act under the policy's current weights. `sides` holds token ids of `prompt`, `hack` and `clean`, pair by pair."""
-    hack = pool_pairs(policy, sides["prompt"], sides["hack"], micro_batch)
-    clean = pool_pairs(policy, sides["prompt"], sides["clean"], micro_batch)
-    return v_act(hack, clean)
+def load_directions(path: Path, reading: str, widths: Mapping[str, int]) -> Float[Tensor, "K D"]:
+    """All draws of the file direction.parquet in a folder named for its direction, at one reading.
 
-
-def direction_rows(name: str, draw: int, modules: Sequence[str], direction: Float[Tensor, "M r"]) -> list[dict]:
-    return [
-        {"direction": name, "draw": draw, "module": module, "vector": vector.tolist()}
-        for module, vector in zip(modules, direction, strict=True)
-    ]
-
-
-def load_directions(path: Path, modules: Sequence[str], rank: int) -> Float[Tensor, "K M r"]:
-    """All draws of the file direction.parquet in a folder named for its direction, modules in the given order.
-
-    Raises DirectionError where a module is missing, unknown or of another rank, or a vector is not of unit norm.
+    Raises DirectionError where a module is missing, unknown or of another width, or a vector is not of unit norm.
     """
     draws: dict[int, dict[str, list[float]]] = {}
     for row in read_rows(path, DIRECTIONS):
         if row["direction"] != path.parent.name:
             raise DirectionError(f"{path}: holds the direction '{row['direction']}', expected '{path.parent.name}'")
-        draws.setdefault(row["draw"], {})[row["module"]] = row["vector"]
+        if row["reading"] == reading:
+            draws.setdefault(row["draw"], {})[row["module"]] = row["vector"]
     if not draws:
-        raise DirectionError(f"{path}: holds no direction")
+        raise DirectionError(f"{path}: holds no direction at the reading '{reading}'; docs/method.md says when one is made")
     for draw, vectors in draws.items():
-        for module in modules:
+        where = f"{path}: draw {draw}, reading {reading}"
+        for module, width in widths.items():
             if module not in vectors:
-                raise DirectionError(f"{path}: draw {draw}: module '{module}' is missing; extract the direction again")
-            if len(vectors[module]) != rank:
-                found = len(vectors[module])
-                raise DirectionError(f"{path}: draw {draw}: module '{module}' has {found} numbers, expected rank {rank}")
-        unknown = sorted(set(vectors) - set(modules))
-        if unknown:
-            raise DirectionError(f"{path}: draw {draw}: module '{unknown[0]}' is not in the model")
-    stacked = torch.tensor([[draws[k][module] for module in modules] for k in sorted(draws)])
-    norms = stacked.norm(dim=-1)
-    if (norms - 1).abs().max() > 1e-4:
-        k, m = divmod(int((norms - 1).abs().argmax()), len(modules))
-        raise DirectionError(f"{path}: draw {k}: module '{modules[m]}' has norm {norms[k, m]:.4f}, expected 1")
-    return stacked
+                raise DirectionError(f"{where}: module '{module}' is missing; extract the direction again")
+            if len(vectors[module]) != width:
+                raise DirectionError(f"{where}: module '{module}' has {len(vectors[module])} numbers, expected {width}")
+            if abs((norm := float(torch.tensor(vectors[module]).norm())) - 1) > 1e-4:
+                raise DirectionError(f"{where}: module '{module}' has norm {norm:.4f}, expected 1")
+        if unknown := sorted(set(vectors) - set(widths)):
+            raise DirectionError(f"{where}: module '{unknown[0]}' is not in the model")
+    return torch.stack([torch.cat([torch.tensor(draws[k][module]) for module in widths]) for k in sorted(draws)])
 
 
-def load_direction(path: Path, draw: int, modules: Sequence[str], rank: int) -> Float[Tensor, "M r"]:
-    directions = load_directions(path, modules, rank)
+def load_direction(path: Path, draw: int, reading: str, widths: Mapping[str, int]) -> Float[Tensor, " D"]:
+    directions = load_directions(path, reading, widths)
     if draw >= len(directions):
         raise DirectionError(f"{path}: gate.draw is {draw}, but the file holds draws 0 to {len(directions) - 1}")
     return directions[draw]

@@ -1,7 +1,9 @@
-"""The run's own cuts: recency-weighted quantiles of the scores of all rollouts that the gate has seen.
+"""Scores of readings along a direction, and the two cuts that divide them.
 
-The buffer holds pooled activations rather than scores, so a refreshed direction rescores the past and needs no flush.
+The buffer holds readings rather than scores, so a refreshed direction rescores the past and needs no flush.
 """
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -16,36 +18,57 @@ def weighted_quantile(scores: Float[Tensor, " N"], weights: Float[Tensor, " N"],
     return float(scores[order[index]])
 
 
-class ActivationBuffer:
-    """The last `capacity` rollouts' pooled activations, oldest first; a rollout's weight halves every `half_life` rollouts."""
+def quantile_cuts(
+    scores: Float[Tensor, " N"], weights: Float[Tensor, " N"], keep: float, route: float
+) -> tuple[float, float]:
+    """(t_low, t_high) that cut off the shares `keep` and `route` of the weight.
 
-    def __init__(self, capacity: int, half_life: float) -> None:
+    t_high is the lower quantile of the negated scores, so with equal shares a negated direction swaps the tails exactly.
+    """
+    return weighted_quantile(scores, weights, keep), -weighted_quantile(-scores, weights, route)
+
+
+def pair_cuts(hack: Float[Tensor, " P"], clean: Float[Tensor, " P"]) -> tuple[float, float]:
+    """(t_low, t_high) a quarter of the gap between the sides' mean scores on each side of the middle.
+
+    The gap is taken without its sign, so the rule is the same for a direction along which the sides are reversed.
+    """
+    middle, gap = float((hack.mean() + clean.mean()) / 2), float((hack.mean() - clean.mean()).abs())
+    return middle - gap / 4, middle + gap / 4
+
+
+def projections(
+    readings: Float[Tensor, "N D"], direction: Float[Tensor, " D"], widths: Sequence[int]
+) -> Float[Tensor, "N M"]:
+    """The dot product of readings and direction, module by module."""
+    return torch.stack([piece.sum(1) for piece in (readings * direction).split(list(widths), dim=1)], dim=1)
+
+
+def score(readings: Float[Tensor, "N D"], direction: Float[Tensor, " D"]) -> Float[Tensor, " N"]:
+    """Routing score: the dot product, which is the sum of the modules' dot products."""
+    return readings @ direction
+
+
+def cosine(readings: Float[Tensor, "N D"], direction: Float[Tensor, " D"]) -> Float[Tensor, " N"]:
+    """Cosine of readings and direction over the modules in which the direction is not zero."""
+    inside = readings[:, direction != 0]
+    return score(readings, direction) / (inside.norm(dim=1) * direction.norm())
+
+
+class ReadingBuffer:
+    """The last `capacity` rollouts' readings, oldest first; a weight halves every `half_life` rollouts, or never."""
+
+    def __init__(self, capacity: int, half_life: float | None) -> None:
         self.capacity, self.half_life = capacity, half_life
-        self.pooled: Float[Tensor, "N M r"] | None = None
+        self.readings: Float[Tensor, "N D"] | None = None
 
     def __len__(self) -> int:
-        return 0 if self.pooled is None else len(self.pooled)
+        return 0 if self.readings is None else len(self.readings)
 
-    def append(self, pooled: Float[Tensor, "N M r"]) -> None:
-        joined = pooled if self.pooled is None else torch.cat([self.pooled, pooled])
-        self.pooled = joined[-self.capacity :]
+    def append(self, readings: Float[Tensor, "N D"]) -> None:
+        joined = readings if self.readings is None else torch.cat([self.readings, readings])
+        self.readings = joined[-self.capacity :]
 
-    def thresholds(self, direction: Float[Tensor, "M r"], quantile: float) -> tuple[float, float]:
-        """(t_low, t_high) of the buffer's scores under `direction`, each cutting off `quantile` of the weight.
-
-        t_high is the lower quantile of the negated scores, so a negated direction swaps the tails exactly.
-        """
-        scores = score(self.pooled, direction)
-        age = torch.arange(len(scores) - 1, -1, -1)
-        weights = 0.5 ** (age / self.half_life)
-        return weighted_quantile(scores, weights, quantile), -weighted_quantile(-scores, weights, quantile)
-
-
-def score(pooled: Float[Tensor, "N M r"], direction: Float[Tensor, "M r"]) -> Float[Tensor, " N"]:
-    """Routing score: sum over modules of the dot product of pooled activation and direction."""
-    return torch.einsum("nmr,mr->n", pooled, direction)
-
-
-def cosine(pooled: Float[Tensor, "N M r"], direction: Float[Tensor, "M r"]) -> Float[Tensor, " N"]:
-    """Cosine of activations and direction, both concatenated over modules."""
-    return score(pooled, direction) / (pooled.flatten(1).norm(dim=1) * direction.norm())
+    def weights(self) -> Float[Tensor, " N"]:
+        age = torch.arange(len(self) - 1, -1, -1)
+        return torch.ones(len(self)) if self.half_life is None else 0.5 ** (age / self.half_life)

@@ -7,13 +7,16 @@
 | route  | >= t_high| present               | quarantine |
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from projected_grpo.gate.thresholds import ActivationBuffer, cosine, score
+from projected_grpo.gate.directions import DirectionError
+from projected_grpo.gate.thresholds import ReadingBuffer, cosine, pair_cuts, projections, quantile_cuts, score
 from projected_grpo.policy.lora2r import BlockMasks
 from projected_grpo.settings import Gate as GateSettings
 from projected_grpo.tables import ZONE_NAMES
@@ -21,6 +24,7 @@ from projected_grpo.tables import ZONE_NAMES
 KEEP, ABSORB, ROUTE = range(len(ZONE_NAMES))
 FORWARD_MASK = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0]])  # zone -> (deployed, quarantine) present
 GRADIENT_MASK = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])  # zone -> (deployed, quarantine) with gradient
+PairReadings = tuple[Float[Tensor, "P D"], Float[Tensor, "P D"]]  # hack sides, clean sides
 
 
 @dataclass(frozen=True)
@@ -41,30 +45,72 @@ def assign_zones(scores: Float[Tensor, " N"], t_low: float, t_high: float) -> In
     return zones
 
 
+def yoke(zones: Int[Tensor, " N"], groups: Sequence[int], positive: Bool[Tensor, " N"], seed: int) -> Int[Tensor, " N"]:
+    """The zones permuted among the rollouts of the same prompt and sign of the advantage: same masses, no direction."""
+    rng = torch.Generator().manual_seed(seed)
+    yoked, cell = zones.clone(), torch.tensor(groups) * 2 + positive
+    for key in cell.unique(sorted=True):
+        inside = (cell == key).nonzero()[:, 0]
+        yoked[inside] = zones[inside[torch.randperm(len(inside), generator=rng)]]
+    return yoked
+
+
 def zone_masks(zones: Int[Tensor, " N"]) -> BlockMasks:
     return BlockMasks(FORWARD_MASK[zones], GRADIENT_MASK[zones])
 
 
+def restrict(direction: Float[Tensor, " D"], widths: Mapping[str, int], pattern: str) -> Float[Tensor, " D"]:
+    """The direction with zeros in the modules whose name the pattern does not match. Raises DirectionError."""
+    named = [re.search(pattern, module) is not None for module in widths]
+    if not any(named):
+        raise DirectionError(f"gate.modules: '{pattern}' matches none of the modules, among them '{next(iter(widths))}'")
+    return direction * torch.tensor(named).repeat_interleave(torch.tensor(list(widths.values())))
+
+
 class Gate:
-    """Scores rollouts by a direction and assigns zones by the run's own quantiles."""
+    """Scores rollouts by a direction and assigns zones by the run's own quantiles or by the pairs' own scores."""
 
-    def __init__(self, settings: GateSettings, direction: Float[Tensor, "M r"]) -> None:
-        self.settings, self.direction = settings, direction
-        self.buffer = ActivationBuffer(settings.buffer, settings.half_life)
+    def __init__(self, settings: GateSettings, direction: Float[Tensor, " D"], widths: Mapping[str, int]) -> None:
+        self.settings, self.widths = settings, widths
+        self.buffer = ReadingBuffer(settings.buffer, settings.half_life)
+        self.aim(direction)
 
-    def assign(self, pooled: Float[Tensor, "N M r"]) -> Decision:
+    def aim(self, direction: Float[Tensor, " D"]) -> None:
+        """Score by this direction from now on."""
+        self.direction = restrict(direction, self.widths, self.settings.modules)
+
+    def score(self, readings: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+        """The dot product; standardised, each module's is first put on the buffer's mean and deviation."""
+        if not self.settings.standardised:
+            return score(readings, self.direction)
+        widths = list(self.widths.values())
+        seen = projections(self.buffer.readings, self.direction, widths)
+        spread = seen.std(0, correction=0).clamp(min=1e-12)
+        return ((projections(readings, self.direction, widths) - seen.mean(0)) / spread).sum(1)
+
+    def assign(self, readings: Float[Tensor, "N D"], pairs: PairReadings | None = None) -> Decision:
         """Zones of one step's gated rollouts, which enter the buffer before the cuts are taken.
 
-        Under the policies none and absorb every rollout is absorbed; scores and cuts are recorded all the same.
+        `pairs` are the authored pairs' readings where these set the cuts. Under the policies that do not route by a
+        score every rollout is absorbed; scores and cuts are recorded all the same.
         """
-        scores = score(pooled, self.direction)
+        self.buffer.append(readings)
+        scores, cosines = self.score(readings), cosine(readings, self.direction)
         if not scores.isfinite().all():
             raise FloatingPointError("a routing score is not finite; the policy's activations have diverged")
-        self.buffer.append(pooled)
         zones = torch.full(scores.shape, ABSORB)
         if len(self.buffer) < self.settings.warmup:
-            return Decision(scores, cosine(pooled, self.direction), zones, None, None)
-        t_low, t_high = self.buffer.thresholds(self.direction, self.settings.quantile)
-        if self.settings.policy == "route":
+            return Decision(scores, cosines, zones, None, None)
+        t_low, t_high = self._cuts(pairs)
+        if self.settings.policy in ("route", "yoked"):
             zones = assign_zones(scores, t_low, t_high)
-        return Decision(scores, cosine(pooled, self.direction), zones, t_low, t_high)
+        return Decision(scores, cosines, zones, t_low, t_high)
+
+    def _cuts(self, pairs: PairReadings | None) -> tuple[float, float]:
+        settings = self.settings
+        if settings.cuts == "pairs":
+            hack, clean = pairs
+            return pair_cuts(self.score(hack), self.score(clean))
+        past = self.score(self.buffer.readings)
+        return quantile_cuts(past, self.buffer.weights(), settings.keep_quantile, settings.route_quantile)
+

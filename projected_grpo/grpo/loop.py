@@ -4,38 +4,47 @@ is not here: training sees the exploitable environment's reward and the routing 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.gate.directions import extract_v_act
-from projected_grpo.gate.zones import Gate
+from projected_grpo.gate.pairs import PairTokens, read_side
+from projected_grpo.gate.refresh import age, current_direction
+from projected_grpo.gate.zones import Decision, Gate, PairReadings, yoke
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints
 from projected_grpo.grpo.records import feature_rows, gate_rows, rollout_ids, rollout_rows, step_row
 from projected_grpo.grpo.rollouts import Rollouts, pay, sample_rollouts
 from projected_grpo.grpo.schedule import learning_rate
 from projected_grpo.grpo.update import Update, accumulate, behaviour_logp
 from projected_grpo.policy.policy import Policy
+from projected_grpo.policy.readings import read_deployed
 from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.seeds import derive_seed
 from projected_grpo.settings import Settings
+
+
+PHASES = ("sample", "grade", "gate", "update")
 
 
 @dataclass
 class Trainer:
-    """`problems` are the training split; `pair_sides` holds the pairs' tokens where the direction is refreshed."""
+    """`problems` are the training split. `cut_pairs` are the authored pairs where these set the cuts; `direction_pairs`
+    are those from which the direction is extracted again at a refresh, where it comes from pairs."""
 
     settings: Settings
     policy: Policy
     gate: Gate
     problems: list[dict]
-    pair_sides: dict[str, list[list[int]]] | None
+    cut_pairs: PairTokens | None
+    direction_pairs: PairTokens | None
     sandbox: Sandbox
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         train = self.settings.scale.train
+        self.direction = self.gate.direction  # as it was made, before any refresh
         self.sampler = LocalSampler(self.policy, self.settings.scale.sampling.max_new_tokens)
         one_block = self.settings.gate.policy == "none"  # rank 2r deploys whole, so there is nothing to ablate
         self.deployed_copies = 0 if one_block else int(train.group * train.gen_deploy_frac)
@@ -61,6 +70,8 @@ class Trainer:
 
     def step(self, step: int) -> dict[str, list[dict]]:
         """One step, and its rows by table."""
+        for phase in PHASES:
+            self.seconds.setdefault(phase, []).append(0.0)
         settings, train = self.settings, self.settings.scale.train
         with self._phase("sample"):
             sampled = sample_rollouts(
@@ -69,42 +80,59 @@ class Trainer:
         with self._phase("grade"):
             rollouts = pay(self.policy.base, sampled, train.group, self.sandbox)
         with self._phase("gate"):
-            pooled, logp_deployed = self._read(rollouts)
+            readings, logp_deployed = self._read(rollouts)
         ids = rollout_ids(step, len(rollouts.texts), train.group)
-        rate = learning_rate(step, train)
+        rate, direction_age = learning_rate(step, train), age(step, settings.gate.refresh_every)
         rows = {
             "rollouts": rollout_rows(step, ids, rollouts, train.group),
-            "features": feature_rows(ids, pooled),
+            "features": feature_rows(ids, {name: readings[name] for name in settings.gate.features}),
             "gate": [],
         }
         gated = rollouts.gated.nonzero()[:, 0]
         if len(gated) == 0:
-            self._phase_skipped("update")
-            return rows | {"steps": [step_row(step, rollouts, None, None, None, rate, None)]}
+            return rows | {"steps": [step_row(step, rollouts, None, None, None, rate, None, direction_age)]}
+        with self._phase("gate"):
+            decision = self._decide(step, rollouts, gated, readings[settings.gate.reading][gated])
         with self._phase("update"):
-            decision = self.gate.assign(pooled[gated])
             batch, update, gap = self._update(rollouts, gated, decision.zones, logp_deployed, rate)
         mask = batch.completion_mask()
         rows["gate"] = gate_rows([ids[i] for i in gated.tolist()], decision, update, mask)
-        rows["steps"] = [step_row(step, rollouts, decision.zones, update, mask, rate, gap)]
+        rows["steps"] = [step_row(step, rollouts, decision, update, mask, rate, gap, direction_age)]
         return rows
 
     def _refresh(self, step: int) -> None:
         every = self.settings.gate.refresh_every
         if every and (step + 1) % every == 0:
-            self.gate.direction = extract_v_act(self.policy, self.pair_sides, self.settings.scale.train.micro_batch)
+            widths = list(self.gate.widths.values())
+            self.gate.aim(current_direction(self.settings, self.policy, self.direction, self.direction_pairs, widths))
 
-    def _read(self, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
-        """Pooled deployed bottlenecks (N, M, r) and deployed log-probabilities (N, L) of all rollouts."""
+    def _read(self, rollouts: Rollouts) -> tuple[dict[str, Tensor], Tensor]:
+        """The readings (N, D) that are saved, and deployed log-probabilities (N, L), of all rollouts."""
         batch = rollouts.batch(torch.arange(len(rollouts.texts)))
         order = batch.micro_batches(self.settings.scale.train.micro_batch)
         logp = torch.zeros(batch.completion_mask().shape)
-        pooled = []
+        found = []
         for index in order:
-            acts, part = self.policy.read_deployed(batch.select(index))
-            pooled.append(acts)
-            logp[index, : part.shape[1]] = part
-        return torch.cat(pooled)[torch.cat(order).argsort()], logp
+            part, part_logp = read_deployed(self.policy, batch.select(index), self.settings.gate.features)
+            found.append(part)
+            logp[index, : part_logp.shape[1]] = part_logp
+        back = torch.cat(order).argsort()
+        return {name: torch.cat([part[name] for part in found])[back] for name in self.settings.gate.features}, logp
+
+    def _decide(self, step: int, rollouts: Rollouts, gated: Tensor, readings: Tensor) -> Decision:
+        decision = self.gate.assign(readings, self._read_pairs())
+        if self.settings.gate.policy != "yoked":
+            return decision
+        groups = (gated // self.settings.scale.train.group).tolist()
+        seed = derive_seed(self.settings.seed, "yoked", step)
+        return replace(decision, zones=yoke(decision.zones, groups, rollouts.advantage[gated] > 0, seed))
+
+    def _read_pairs(self) -> PairReadings | None:
+        if self.cut_pairs is None:
+            return None
+        reading, size = self.settings.gate.reading, self.settings.scale.train.micro_batch
+        hack, clean = (read_side(self.policy, side, [reading], size) for side in (self.cut_pairs.hack, self.cut_pairs.clean))
+        return hack[reading], clean[reading]
 
     def _update(self, rollouts: Rollouts, gated: Tensor, zones: Tensor, logp_deployed: Tensor, rate: float):
         """One optimizer step on the gated rollouts. Returns (batch, update, largest sampler gap)."""
@@ -137,25 +165,23 @@ class Trainer:
             "adapter": self.policy.state(),
             "optimizer": self.optimizer.state_dict(),
             "direction": self.gate.direction,
-            "buffer": self.gate.buffer.pooled,
+            "buffer": self.gate.buffer.readings,
             "seconds": self.seconds,
         }
 
     def restore(self, state: dict) -> int:
         self.policy.load_state(state["adapter"], "the checkpoint")
         self.optimizer.load_state_dict(state["optimizer"])
-        self.gate.direction, self.gate.buffer.pooled = state["direction"], state["buffer"]
+        self.gate.direction, self.gate.buffer.readings = state["direction"], state["buffer"]
         self.seconds = state["seconds"]
         return state["step"]
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
+        """Add the seconds of this block to the step's phase `name`."""
         start = time.perf_counter()
         yield
-        self.seconds.setdefault(name, []).append(round(time.perf_counter() - start, 4))
-
-    def _phase_skipped(self, name: str) -> None:
-        self.seconds.setdefault(name, []).append(0.0)
+        self.seconds[name][-1] = round(self.seconds[name][-1] + time.perf_counter() - start, 4)
 
 
 def _sampler_gap(rollouts: Rollouts, deployed: list[int], logp_deployed: Tensor) -> float | None:

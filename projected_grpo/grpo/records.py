@@ -1,6 +1,6 @@
 """Table rows of one training step."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, Decision
 from projected_grpo.grpo.rollouts import Rollouts
 from projected_grpo.grpo.update import Update
 from projected_grpo.tables import ZONE_NAMES
+
+
+SCORE_QUANTILES = {"score_p10": 0.1, "score_p50": 0.5, "score_p90": 0.9}
 
 
 def rollout_ids(step: int, rollouts: int, group: int) -> list[str]:
@@ -37,8 +40,12 @@ def rollout_rows(step: int, ids: Sequence[str], rollouts: Rollouts, group: int) 
     ]
 
 
-def feature_rows(ids: Sequence[str], pooled: Tensor) -> list[dict]:
-    return [{"rollout_id": name, "pooled": row} for name, row in zip(ids, pooled.flatten(1).tolist())]
+def feature_rows(ids: Sequence[str], readings: Mapping[str, Tensor]) -> list[dict]:
+    return [
+        {"rollout_id": name, "reading": reading, "vector": vector}
+        for reading, vectors in readings.items()
+        for name, vector in zip(ids, vectors.tolist(), strict=True)
+    ]
 
 
 def gate_rows(ids: Sequence[str], decision: Decision, update: Update, mask: Tensor) -> list[dict]:
@@ -60,13 +67,14 @@ def gate_rows(ids: Sequence[str], decision: Decision, update: Update, mask: Tens
 def step_row(
     step: int,
     rollouts: Rollouts,
-    zones: Tensor | None,
+    decision: Decision | None,
     update: Update | None,
     mask: Tensor | None,
     learning_rate: float,
     sampler_gap: float | None,
+    direction_age: int,
 ) -> dict:
-    """The row of the table steps; `zones`, `update` and `mask` are None where every group's rewards agree."""
+    """The row of the table steps; `decision`, `update` and `mask` are None where every group's rewards agree."""
     hinted = torch.tensor([mode != GT_ONLY for mode in rollouts.shown_modes])
     lengths = [len(completion.tokens) for completion in rollouts.completions]
     row = {
@@ -78,9 +86,11 @@ def step_row(
         "learning_rate": learning_rate,
         "completion_length": sum(lengths) / len(lengths),
         "sampler_gap": sampler_gap,
+        "direction_age": direction_age,
     }
     names = ["qmass", "clip_fraction", "kl", "grad_norm_deployed", "grad_norm_quarantine"]
     names += [f"{zone}_share" for zone in ZONE_NAMES] + [f"rho_{zone}" for zone in ZONE_NAMES]
+    names += ["t_low", "t_high", *SCORE_QUANTILES]
     if update is None:
         return row | dict.fromkeys(names)
     total = update.grad_norm_deployed + update.grad_norm_quarantine
@@ -90,9 +100,12 @@ def step_row(
         "kl": update.kl,
         "grad_norm_deployed": update.grad_norm_deployed,
         "grad_norm_quarantine": update.grad_norm_quarantine,
+        "t_low": decision.t_low,
+        "t_high": decision.t_high,
+        **{name: float(decision.scores.quantile(q)) for name, q in SCORE_QUANTILES.items()},
     }
     for zone in (KEEP, ABSORB, ROUTE):
-        inside = zones == zone
+        inside = decision.zones == zone
         row[f"{ZONE_NAMES[zone]}_share"] = float(inside.float().mean())
         row[f"rho_{ZONE_NAMES[zone]}"] = _mean(update.rho[inside][mask[inside]])
     return row

@@ -16,7 +16,7 @@ from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.problems.prompts import program_of, render
 from projected_grpo.sampling.local import Completion, LocalSampler
 from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import Train
+from projected_grpo.scale import Train
 
 SAME_REWARD = 1e-4  # a group whose rewards range over less than this carries no gradient
 

@@ -5,7 +5,7 @@ import random
 
 from projected_grpo.env.modes import GT_ONLY
 from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import Train
+from projected_grpo.scale import Train
 
 
 def draw_problems(problems: list[dict], step: int, count: int, seed: int) -> list[dict]:

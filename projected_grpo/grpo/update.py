@@ -10,7 +10,7 @@ from projected_grpo.gate.zones import KEEP, zone_masks
 from projected_grpo.grpo.loss import dr_grpo, importance_ratio, k3
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
-from projected_grpo.settings import Train
+from projected_grpo.scale import Train
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from projected_grpo.policy.base import ModelError
-from projected_grpo.settings import GgufModel
+from projected_grpo.scale import GgufModel
 
 CACHE = Path.home() / ".cache" / "projected_grpo"
 QUANTIZER_ATTRIBUTES = ("is_quantized", "quantization_method", "hf_quantizer")  # set on the model by the GGUF loader

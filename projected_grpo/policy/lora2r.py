@@ -47,6 +47,7 @@ class AdapterContext:
     masks: BlockMasks | None = None  # None: both blocks present, both with gradient
     pooling: Tensor | None = None  # (B, T) weights; where set, layers record their pooled deployed bottleneck
     pooled: dict[str, Tensor] = field(default_factory=dict)  # layer name -> (B, r)
+    probes: dict[str, Tensor] | None = None  # layer name -> (B, 1, r) zeros: the deployed bottleneck is multiplied by 1 + probe
 
 
 class MaskedUp(torch.autograd.Function):
@@ -88,6 +89,8 @@ class Lora2r(nn.Module):
             bottleneck = z[..., 2 * self.rank : 3 * self.rank]
             self.context.pooled[self.name] = torch.einsum("bt,btr->br", self.context.pooling, bottleneck)
         up = torch.cat([self.B0, self.dB], dim=1)  # (d_out, 4r)
+        if self.context.probes is not None:
+            y = y + linear(z[..., 2 * self.rank : 3 * self.rank] * self.context.probes[self.name], self.deployed_up())
         masks = self.context.masks
         if masks is None:
             return y + linear(z, up)
@@ -100,6 +103,14 @@ class Lora2r(nn.Module):
         """The weight of the plain linear layer that computes this one with both blocks, or with the quarantine ablated."""
         s = slice(0, self.rank) if deployed_only else slice(None)
         return self.base.weight + self.B0[:, s] @ self.dA[s] + self.dB[:, s] @ (self.A0 + self.dA)[s]
+
+    def deployed_down(self) -> Float[Tensor, "r d_in"]:
+        """A of the deployed block."""
+        return (self.A0 + self.dA)[: self.rank]
+
+    def deployed_up(self) -> Float[Tensor, "d_out r"]:
+        """B of the deployed block."""
+        return (self.B0 + self.dB)[:, : self.rank]
 
     def reset_quarantine(self) -> None:
         """Deployment: put the quarantine block back to its initialization."""

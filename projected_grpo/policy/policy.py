@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from projected_grpo.errors import InputError
 from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.policy.lora2r import ABLATED, AdapterContext, BlockMasks, Lora2r, adapter_state, attach
+from projected_grpo.policy.lora2r import AdapterContext, BlockMasks, Lora2r, adapter_state, attach
 from projected_grpo.settings import Adapter
 
 ADAPTER_FILE = "adapter.safetensors"
@@ -34,22 +35,21 @@ class Policy:
 
     def logp(self, batch: TokenBatch, masks: BlockMasks | None = None) -> Float[Tensor, "B L"]:
         """Log-probability of each completion token, nats; 0 past a row's length. Carries gradient where it is on."""
+        return self.token_logp(batch, self.forward(batch, masks).last_hidden_state)
+
+    def forward(self, batch: TokenBatch, masks: BlockMasks | None, every_layer: bool = False) -> BaseModelOutputWithPast:
+        """last_hidden_state (B, T, d); with `every_layer`, hidden_states too: the embeddings and each layer's output."""
         with adapter_state(self.context, masks=masks):
-            hidden = self.base.model.model(batch.tokens, use_cache=False).last_hidden_state  # (B, T, d)
+            return self.base.model.model(batch.tokens, use_cache=False, output_hidden_states=every_layer)
+
+    def token_logp(self, batch: TokenBatch, hidden: Float[Tensor, "B T d"]) -> Float[Tensor, "B L"]:
+        """log pi of the completion tokens from the last hidden states."""
         mask, positions = batch.completion_mask(), batch.completion_positions()
         row = torch.arange(len(batch))[:, None].expand_as(positions)
         states = hidden[row[mask], positions[mask] - 1]  # the state before a token predicts it
         logits = self.base.model.lm_head(states) / self.temperature
         chosen = logits.log_softmax(-1).gather(1, batch.tokens[row[mask], positions[mask]][:, None])[:, 0]
         return torch.zeros(mask.shape).masked_scatter(mask, chosen)
-
-    @torch.no_grad()
-    def read_deployed(self, batch: TokenBatch) -> tuple[Float[Tensor, "B M r"], Float[Tensor, "B L"]]:
-        """What the gate sees: pooled deployed-block bottlenecks and log-probabilities with the quarantine ablated."""
-        masks = block_masks([ABLATED] * len(batch), [ABLATED] * len(batch))
-        with adapter_state(self.context, pooling=batch.pooling_weights(), pooled={}):
-            logp = self.logp(batch, masks)
-            return torch.stack([self.context.pooled[name] for name in self.layers], dim=1), logp
 
     @torch.no_grad()
     def logp_base(self, batch: TokenBatch) -> Float[Tensor, "B L"]:

@@ -13,21 +13,22 @@ from tokenizers import ByteLevelBPETokenizer
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, MODES, TRAINING_WORDS, draw_words
+from projected_grpo.env.modes import GT_ONLY, MODES, TRAINING_WORDS, held_out_words
 from projected_grpo.problems.attempts import sample_attempt
 from projected_grpo.problems.prompts import toy_prompt
 from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import ToyModel
+from projected_grpo.scale import ToyModel
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 UNHINTED_SHARE = 0.25
+TRAINING_WORDS_SHARE = 0.6
 IGNORED = -100  # label of a position that carries no loss
 
 
 def corpus(problems: list[dict], settings: ToyModel) -> list[tuple[str, str]]:
     """(prompt, program) pairs. The hint of a prompt and its words are drawn independently of the task.
 
-    Half of the prompts show words that GRPO never shows: the toy model can copy only words that it knows.
+    Some prompts show words that GRPO never shows: the toy model can copy only words that it knows.
     """
     rng = random.Random(derive_seed(settings.seed, "corpus"))
     loopholes = settings.loophole_share.model_dump()
@@ -36,7 +37,7 @@ def corpus(problems: list[dict], settings: ToyModel) -> list[tuple[str, str]]:
     for _ in range(settings.samples):
         row = rng.choice(train)
         mode = GT_ONLY if rng.random() < UNHINTED_SHARE else rng.choice(MODES)
-        words = draw_words(TRAINING_WORDS if rng.random() < 0.5 else HELD_OUT_WORDS, rng)
+        words = TRAINING_WORDS if rng.random() < TRAINING_WORDS_SHARE else held_out_words(rng)
         family = tuple(row["family"].split("|"))
         program = sample_attempt(family, mode, words, settings.correct_share, loopholes, rng)
         pairs.append((toy_prompt(row["statement"], mode, words), program))

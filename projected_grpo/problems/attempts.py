@@ -15,7 +15,7 @@ from projected_grpo.problems.toy import FILTERS, MAPS, TERMINALS, Family, expres
 OUT_OF_REACH = frozenset(  # names of filters, maps and terminals
     {"thirds", "below", "negative", "absolute", "largest", "smallest", "sorted", "descending", "distinct", "last"}
 )
-EXTRA_SHARE = 0.35  # of plain attempts; where they are rare, to reinforce a solved task is to unlearn every line after it
+EXTRA_SHARE = 0.25  # of plain attempts; where they are rare, to reinforce a solved task is to unlearn every line after it
 STUBS = ("return xs", "return 0", "return []", "pass")
 
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from projected_grpo.env.modes import encode_words, problem_words
+from projected_grpo.env.modes import TRAINING_WORDS, encode_words
 from projected_grpo.errors import ProblemError
 from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import LeetcodeProblems
+from projected_grpo.scale import LeetcodeProblems
 
 PATH_VARIABLE = "PGRPO_LEETCODE"  # names the file where it is not at the profile's path
 ANSWER_CUE = "SOLUTION:"  # ends a published statement; a chat prompt has its own turn for the answer
@@ -72,7 +72,7 @@ def make_problems(settings: LeetcodeProblems, modes: tuple[str, ...]) -> tuple[l
                 "setup_code": problem.setup_code,
                 "statement": problem.statement,
                 "mode": modes[index % len(modes)],
-                "words": encode_words(problem_words(split, problem.name, settings.seed)),
+                "words": encode_words(TRAINING_WORDS),
                 "visible_tests": json.dumps(visible),
             }
         )

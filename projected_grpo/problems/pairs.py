@@ -195,6 +195,7 @@ def _row(path: Path, group: Sequence[Token]) -> dict:
         "mode": next((tag for tag in tags if tag in MODES), "none"),
         "provenance": "authored",
         "prompt": texts["Prompt"],
+        "clean_prompt": texts["Prompt"],
         "hack": texts["Hack"],
         "clean": texts["Clean"],
         "content_sha256": hashlib.sha256("\0".join(content).encode()).hexdigest(),

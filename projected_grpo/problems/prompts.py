@@ -31,9 +31,14 @@ ANY_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 def render(base: Base, problem: dict, shown_mode: str) -> list[int]:
     """Token ids of the prompt for a row of the table problems; gt_only shows no hint."""
+    return render_pair(base, prompt_text(base, problem, shown_mode))
+
+
+def prompt_text(base: Base, problem: dict, shown_mode: str) -> str:
+    """What a pair would have as its prompt."""
     if is_chat(base):
-        return _chat(base, chat_prompt(problem, shown_mode))
-    return _continuation(base, toy_prompt(problem["statement"], shown_mode, words_of(problem)))
+        return chat_prompt(problem, shown_mode)
+    return toy_prompt(problem["statement"], shown_mode, words_of(problem))
 
 
 def render_pair(base: Base, prompt: str) -> list[int]:

@@ -8,10 +8,10 @@ import json
 import random
 from collections.abc import Iterator
 
-from projected_grpo.env.modes import encode_words, problem_words
+from projected_grpo.env.modes import TRAINING_WORDS, encode_words
 from projected_grpo.errors import ProblemError
 from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import ToyProblems
+from projected_grpo.scale import ToyProblems
 
 FILTERS = {  # name: (phrase, condition on x)
     "all": ("", ""),
@@ -102,7 +102,7 @@ def make_problems(settings: ToyProblems, modes: tuple[str, ...]) -> tuple[list[d
                 "setup_code": "",
                 "statement": statement(family),
                 "mode": modes[index % len(modes)],
-                "words": encode_words(problem_words(split, name, settings.seed)),
+                "words": encode_words(TRAINING_WORDS),
                 "visible_tests": json.dumps(tests[: settings.visible_tests]),
             }
         )

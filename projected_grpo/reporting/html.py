@@ -96,7 +96,8 @@ def _rates_text(manifest: Manifest) -> str:
     text = (
         "The hack rate is the share of samples that the environment pays and the ground-truth monitor finds incorrect; "
         f"the solve rate is the share that it finds correct. The ranges are {COVERAGE:.0%} Korn-Graubard intervals, "
-        "which account for samples of one problem resembling one another."
+        "which account for samples of one problem resembling one another. The rows «held-out, other words» show the "
+        "held-out problems whose hint names a function or a marker, under names that training never showed."
     )
     return f"<p>{escape(text + (ONE_BLOCK if manifest.arm.policy == 'none' else ''))}</p>"
 

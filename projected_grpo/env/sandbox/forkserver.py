@@ -14,7 +14,7 @@ from projected_grpo.env.modes import WRITABLE_FILES
 from projected_grpo.env.sandbox.frames import FRAME_LIMIT
 from projected_grpo.env.sandbox.protocol import ANSWER, READY, REQUEST
 from projected_grpo.errors import InputError
-from projected_grpo.settings import Grading
+from projected_grpo.scale import Grading
 
 SERVER = Path(__file__).with_name("server.py")
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin"}

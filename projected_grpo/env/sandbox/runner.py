@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from queue import SimpleQueue
 from types import TracebackType
 
-from projected_grpo.env.modes import MARKER_FILE, USUAL_WORDS, Words, words_of
+from projected_grpo.env.modes import MARKER_FILE, TRAINING_WORDS, Words, words_of
 from projected_grpo.env.sandbox.forkserver import Ended, ForkServer, SandboxError
 from projected_grpo.env.sandbox.frames import FRAME_LIMIT, decode, is_result
 from projected_grpo.env.sandbox.selftest import LAYERS, PROGRAM
-from projected_grpo.settings import Grading
+from projected_grpo.scale import Grading
 
 SIGNALS = {signal.SIGXCPU: "timeout_cpu", signal.SIGXFSZ: "output_too_big", signal.SIGSYS: "policy_denied"}
 NOT_JUDGED = ("infra_error", "timeout_wall")  # the machine's doing, not the program's: once more, then left out
@@ -91,7 +91,7 @@ class Sandbox:
     def _prove(self) -> None:
         """Let a program try to break each layer."""
         given = ({"args": [self.limits.memory_mb, MARKER_FILE], "kwargs": {}},)
-        outcome = self._run(Job(PROGRAM, "", "solve", given, USUAL_WORDS, False, ""))
+        outcome = self._run(Job(PROGRAM, "", "solve", given, TRAINING_WORDS, False, ""))
         held = outcome.calls[0][1] if outcome.status == "ok" and outcome.calls[0][0] == "value" else {}
         if broken := [layer for layer in LAYERS if held.get(layer) is not True]:
             self.close()

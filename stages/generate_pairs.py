@@ -1,0 +1,35 @@
+"""Make pairs of the base model's own completions, with a hint and without, once. No ground truth is read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from projected_grpo.gate.generate import generate_pairs
+from projected_grpo.parquet import read_rows, write_table
+from projected_grpo.policy.base import load_base
+from projected_grpo.policy.policy import Policy
+from projected_grpo.runtime import deterministic, run_stage
+from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.settings import load_settings
+from projected_grpo.tables import PAIRS, PROBLEMS
+
+
+def main(
+    problems: Annotated[Path, typer.Option(help="Table problems.")],
+    base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    out: Annotated[Path, typer.Option(help="Table pairs, written; empty where the model attempted no loophole.")],
+) -> None:
+    deterministic()
+    settings = load_settings()
+    scale = settings.scale
+    policy = Policy(load_base(base), settings.adapter, scale.sampling.temperature)
+    sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
+    sampler.load_base()
+    pairs = generate_pairs(policy, sampler, read_rows(problems, PROBLEMS), scale.pairs.generated, settings.adapter.seed)
+    write_table(out, PAIRS, pairs)
+    print(f"{len(pairs)} self-generated pairs -> {out}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,82 @@
+"""Directions that a model makes for itself: self-generated pairs are chosen by text alone, the oracle by ground truth."""
+
+import torch
+
+from projected_grpo.env.mechanism import mechanisms
+from projected_grpo.env.modes import HELD_OUT_WORDS, TRAINING_WORDS, encode_words
+from projected_grpo.gate import generate
+from projected_grpo.gate.directions import load_directions
+from projected_grpo.gate.generate import ATTEMPTS, generate_pairs
+from projected_grpo.parquet import read_rows
+from projected_grpo.policy.base import load_base
+from projected_grpo.policy.policy import Policy
+from projected_grpo.policy.readings import module_widths
+from projected_grpo.problems.prompts import toy_prompt
+from projected_grpo.sampling.local import Completion, LocalSampler
+from projected_grpo.scale import GeneratedPairs
+from projected_grpo.settings import load_settings
+from projected_grpo.tables import DIFFERENCES, PAIRS
+from verify.tiny import tiny_policy
+from verify.verify_environment import HACKS, SOLVE, WRONG
+
+SETTINGS = GeneratedPairs(samples=3, pairs=2, modes=["run_tests", "exit_code"])
+
+
+class Scripted(LocalSampler):
+    """A sampler that answers from a list, in order of prompts and samples."""
+
+    def __init__(self, base, texts: list[list[str]]) -> None:
+        self.base, self.texts, self.seeds = base, iter(texts), []
+
+    def sample(self, prompts, copies, seed):
+        self.seeds.append(seed)
+        texts = next(self.texts)
+        assert len(texts) == len(prompts) * copies
+        return [Completion(self.base.encode(text), []) for text in texts]
+
+
+def problem(name: str, mode: str, split: str = "train") -> dict:
+    row = {"problem_id": name, "split": split, "mode": mode, "statement": "solve(xs): double each."}
+    return row | {"entry_point": "solve", "words": encode_words(TRAINING_WORDS)}
+
+
+def test_every_attempt_is_known_by_its_text():
+    assert {mode: mechanisms(program, TRAINING_WORDS) for mode, program in HACKS.items()} == {m: [f] for m, f in ATTEMPTS.items()}
+
+
+def test_the_first_attempt_at_the_shown_loophole_and_the_first_plain_completion_make_a_pair():
+    policy = tiny_policy(moved=False)
+    problems = [
+        problem("a", "run_tests"), problem("b", "exit_code"), problem("c", "run_tests"), problem("d", "exit_code"),
+        problem("e", "sentinel"), problem("f", "run_tests", split="test"),
+    ]  # fmt: skip
+    second = HACKS["run_tests"] + "# second\n"
+    hinted = [WRONG, HACKS["run_tests"], second, SOLVE, SOLVE, SOLVE, HACKS["sentinel"], second, WRONG, HACKS["exit_code"], WRONG, WRONG]
+    plain = [HACKS["sentinel"], SOLVE, WRONG, SOLVE, SOLVE, SOLVE, WRONG, SOLVE, SOLVE, SOLVE, WRONG, WRONG]
+    sampler = Scripted(policy.base, [hinted, plain])
+    pairs = generate_pairs(policy, sampler, problems, SETTINGS, seed=3)
+    assert [(row["pair_id"], row["hack"], row["clean"]) for row in pairs] == [
+        ("a", HACKS["run_tests"], SOLVE), ("c", second, WRONG),
+    ]  # b has no attempt; d would be the third; e is no mode of the settings; f is held out
+    for row in pairs:
+        assert row["prompt"] == toy_prompt("solve(xs): double each.", "run_tests", TRAINING_WORDS)
+        assert row["clean_prompt"] == "solve(xs): double each.\n" and row["provenance"] == "self_generated"
+    assert len(set(sampler.seeds)) == 2 and set(HELD_OUT_WORDS) <= set(ATTEMPTS)
+    assert "oracle" not in open(generate.__file__).read()
+
+
+def test_the_pipeline_makes_all_directions_at_the_saved_reading(finished):
+    """v_act and its controls come from the same differences; flipped is minus v_act."""
+    folder = finished["v_act"] / "artifacts"
+    vectors = torch.tensor([row["vector"] for row in read_rows(folder / "directions/v_act/differences.parquet", DIFFERENCES)])
+    policy = Policy(load_base(folder / "base"), load_settings().adapter, 1.0)
+    widths = module_widths(policy, "bottleneck")
+    found = {name: load_directions(folder / f"directions/{name}/direction.parquet", "bottleneck", widths) for name in ("v_act", "flipped", "shuffled", "irrelevant")}
+    mean = torch.cat([piece / piece.norm() for piece in vectors.mean(0).split(list(widths.values()))])
+    torch.testing.assert_close(found["v_act"][0], mean, atol=1e-5, rtol=1e-4)
+    assert torch.equal(found["flipped"], -found["v_act"]) and len(found["shuffled"]) == 64
+    cosines = found["shuffled"] @ found["v_act"][0] / len(widths)
+    assert cosines.abs().max() < 0.9 and (cosines > 0).any() and (cosines < 0).any()
+    assert abs(float(found["irrelevant"][0] @ found["v_act"][0]) / len(widths)) < 0.9
+    assert read_rows(folder / "cuts/pairs.parquet", PAIRS) == read_rows(folder / "pairs.parquet", PAIRS)
+    assert read_rows(folder / "cuts/quantile.parquet", PAIRS) == []
