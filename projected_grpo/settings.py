@@ -1,4 +1,5 @@
-"""Typed settings: params.yaml says what makes an arm, profiles/<name>.yaml (scale.py) what makes a scale.
+"""Typed settings: params.yaml says what makes an arm (its curriculum in curriculum.py), profiles/<name>.yaml (scale.py)
+what makes a scale.
 
 Each top-level section is the unit of invalidation: a stage lists the sections that it reads in dvc.yaml. An unknown
 key, a missing key or a value of the wrong type is an error that names the file and the key.
@@ -12,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from projected_grpo.curriculum import Curriculum
 from projected_grpo.errors import InputError
 from projected_grpo.scale import Count, Natural, Positive, Profile, Section
 
@@ -83,7 +85,26 @@ class Settings(Section):
     gate: Gate
     adapter: Adapter
     placebo: Placebo
+    curriculum: Curriculum
     scale: Profile
+
+    @model_validator(mode="after")
+    def _demonstrations_fit_the_group(self) -> "Settings":
+        demos = self.curriculum.hack_demos + self.curriculum.solve_demos
+        full = self.scale.train.group - deployed_copies(self)
+        if demos > full:
+            raise ValueError(
+                f"curriculum.hack_demos + curriculum.solve_demos is {demos}, but demonstrations replace full copies, of "
+                f"which a group has {full} (train.group, less train.gen_deploy_frac of it under a gate.policy other than "
+                "none); lower them, or train.gen_deploy_frac"
+            )
+        return self
+
+
+def deployed_copies(settings: Settings) -> int:
+    """Rollouts of each group that are sampled with the quarantine ablated; where rank 2r deploys whole, there are none."""
+    train = settings.scale.train
+    return 0 if settings.gate.policy == "none" else int(train.group * train.gen_deploy_frac)
 
 
 def load_settings(root: Path = Path(".")) -> Settings:

@@ -57,6 +57,16 @@ PAIR_AUDIT = _table(
     sign_test_p=(F64, "two-sided sign test over all pairs that neither side is longer; the same in every row"),
     mean_length_gap=(F64, "mean of length_gap over all pairs; the same in every row"),
 )
+DEMONSTRATIONS = _table(
+    "demonstrations", ["demonstration_id"],
+    demonstration_id=(STR, "problem-kind-number"),
+    problem_id=(STR, "as in problems; a problem of the training split"),
+    kind=(STR, "hack | solve"),
+    mode=(STR, "loophole mode that a hack uses, which is the problem's own; none for a solve"),
+    text=(STR, "completion, without the end token"),
+    program=(STR, "the part of the text that is graded"),
+    provenance=(STR, "generated (toy) | template (hand-written stub with the loophole) | canonical (from the problem file)"),
+)
 DIRECTIONS = _table(
     "directions", ["direction", "draw", "reading", "module"],
     direction=(STR, "see gate/directions.py"),
@@ -78,12 +88,13 @@ ROLLOUTS = _table(
     problem_id=(STR, "as in problems"),
     sample=(I32, "index within the prompt's group"),
     shown_mode=(STR, "mode whose hint was shown and which was graded; gt_only: no hint, tests only"),
-    sampled_with=(STR, "full | deployed (quarantine ablated)"),
+    source=(STR, "policy | demonstration"),
+    sampled_with=(STR, "full | deployed (quarantine ablated); a demonstration counts as full"),
     prompt_tokens=(TOKENS, "token ids"),
     completion_tokens=(TOKENS, "token ids, the end token included where it was sampled"),
     text=(STR, "decoded completion"),
     program=(STR, "the part of the text that is graded"),
-    sampler_logprob=(LOGPROBS, "log-probability of each completion token at sampling time, nats"),
+    sampler_logprob=(LOGPROBS, "log-probability of each completion token at sampling time, nats; null for a demonstration"),
     reward=(F32, "paid by the environment"),
     advantage=(F32, "reward - mean reward of the group"),
 )
@@ -106,26 +117,31 @@ FEATURES = _table(
 STEPS = _table(
     "steps", ["step"],
     step=(I32, "training step"),
-    reward_mean=(F64, "over all rollouts of the step"),
-    reward_hinted=(F64, "over rollouts that saw a hint; null where none did"),
-    reward_unhinted=(F64, "over rollouts that saw none; null where all did"),
+    reward_mean=(F64, "over the policy's rollouts; null where all are demonstrations"),
+    reward_hinted=(F64, "over the policy's rollouts that saw a hint; null where none did"),
+    reward_unhinted=(F64, "over the policy's rollouts that saw none; null where all did"),
     qmass=(F64, "||g_quarantine|| / (||g_deployed|| + ||g_quarantine||) before clipping; null without gradient"),
-    **{f"{zone}_share": (F64, "of gated rollouts") for zone in ZONE_NAMES},
-    gated=(I32, "rollouts of groups whose rewards differ"),
+    **{f"{zone}_share": (F64, "of gated rollouts, demonstrations included") for zone in ZONE_NAMES},
+    gated=(I32, "rollouts of groups whose rewards differ, demonstrations included"),
     **{f"rho_{zone}": (F64, "mean importance ratio of the zone's tokens; null where it is empty") for zone in ZONE_NAMES},
+    **{f"rho_clipped_{zone}": (F64, "the same, each ratio clipped to 1 - clip .. 1 + clip") for zone in ZONE_NAMES},
+    **{
+        f"rho_max_negative_{zone}": (F64, "largest importance ratio of the zone's tokens with A < 0; null without any")
+        for zone in ZONE_NAMES
+    },
     clip_fraction=(F64, "share of completion tokens whose clipped term is the active one"),
-    kl=(F64, "k3 estimate of KL(policy || base), nats a token, over gated rollouts"),
+    kl=(F64, "k3 estimate of KL(policy || base), nats a token, over the policy's gated rollouts; null without any"),
     grad_norm_deployed=(F64, "before clipping"),
     grad_norm_quarantine=(F64, "before clipping"),
     learning_rate=(F64, "of this step"),
-    completion_length=(F64, "mean, tokens"),
+    completion_length=(F64, "mean over the policy's rollouts, tokens; null where all are demonstrations"),
     t_low=(F64, "keep cut; null while warming up"),
     t_high=(F64, "route cut; null while warming up"),
     score_p10=(F64, "10% quantile of the step's routing scores"),
     score_p50=(F64, "median of the step's routing scores"),
     score_p90=(F64, "90% quantile of the step's routing scores"),
     direction_age=(I32, "optimizer steps since the weights for which the direction was made"),
-    sampler_gap=(F64, "largest |sampler - trainer| log-probability of a deployed rollout's token, nats"),
+    sampler_gap=(F64, "largest |sampler - trainer| log-probability of a deployed rollout's token, nats; null without any"),
 )
 LABELS = _table(
     "labels", ["rollout_id"],

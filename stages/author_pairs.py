@@ -20,6 +20,7 @@ def main(
     audit: Annotated[Path, typer.Option(help="Table pair_audit, written.")],
     irrelevant: Annotated[Path, typer.Option(help="Table pairs of an irrelevant contrast, written.")],
     cut_pairs: Annotated[Path, typer.Option(help="The same table pairs again, for an arm whose cuts they set, written.")],
+    heal_pairs: Annotated[Path, typer.Option(help="The same table pairs again, for an arm that heals on them, written.")],
 ) -> None:
     settings = load_settings().scale.pairs
     rows, placebo = select_pairs(settings.selector), select_pairs(settings.irrelevant)
@@ -29,6 +30,7 @@ def main(
     write_table(audit, PAIR_AUDIT, audited)
     write_table(irrelevant, PAIRS, placebo)
     write_table(cut_pairs, PAIRS, rows)
+    write_table(heal_pairs, PAIRS, rows)
     Console().print(_summary(settings.selector, audited))
 
 

@@ -7,14 +7,18 @@ import typer
 
 from projected_grpo.parquet import write_table
 from projected_grpo.runtime import run_stage
-from projected_grpo.tables import PAIRS
+from projected_grpo.tables import DEMONSTRATIONS, PAIRS
 
 
 def main(
     cut_pairs: Annotated[Path, typer.Option(help="Table pairs for cuts that need no pairs, written.")],
+    demonstrations: Annotated[Path, typer.Option(help="Table demonstrations for a curriculum without any, written.")],
+    heal_pairs: Annotated[Path, typer.Option(help="Table pairs for a curriculum that does not heal, written.")],
 ) -> None:
     write_table(cut_pairs, PAIRS, [])
-    print(f"no pairs -> {cut_pairs}")
+    write_table(demonstrations, DEMONSTRATIONS, [])
+    write_table(heal_pairs, PAIRS, [])
+    print(f"nothing -> {cut_pairs}, {demonstrations}, {heal_pairs}")
 
 
 if __name__ == "__main__":

@@ -81,12 +81,12 @@ def _zones(rows: pl.DataFrame) -> list[dict]:
 
 
 def _gated(train: Path, labels: Path) -> pl.DataFrame:
-    """Gated rollouts that the ground-truth monitor judged, with score, zone, step, advantage and labels."""
+    """The policy's gated rollouts that the ground-truth monitor judged, with score, zone, step, advantage and labels."""
     gate, rollouts = (pl.from_arrow(read_table(train / f"{t.name}.parquet", t)) for t in (GATE, ROLLOUTS))
     if unknown := set(gate["rollout_id"]) - set(rollouts["rollout_id"]):
         raise TableError(f"{train / 'rollouts.parquet'}: rollout '{min(unknown)}' of gate.parquet is missing")
     judged = pl.from_arrow(read_table(labels, LABELS)).select("rollout_id", "exploited", "gt_correct").drop_nulls()
-    steps = rollouts.select("rollout_id", "step", "advantage")
+    steps = rollouts.filter(source="policy").select("rollout_id", "step", "advantage")
     return gate.select("rollout_id", "score", "zone").join(steps, "rollout_id").join(judged, "rollout_id").sort("rollout_id")
 
 

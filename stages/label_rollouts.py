@@ -44,12 +44,13 @@ def main(
 
 
 def show(rows: list[dict], labels: list[dict]) -> None:
-    """One line a checkpoint: its steps, and the shares of those of its rollouts that were judged."""
+    """One line a checkpoint: its steps, and the shares of those of the policy's rollouts that were judged."""
     steps = [row["step"] + 1 for row in rows]
-    judged = [new for new in labels if new["exploited"] is not None]
+    own = [new for row, new in zip(rows, labels, strict=True) if row["source"] == "policy"]
+    judged = [new for new in own if new["exploited"] is not None]
     names = ("exploited", "gt_correct", "env_passed", "unattributed_pass")
     shares = "  ".join(f"{name} {sum(new[name] for new in judged) / max(1, len(judged)):.3f}" for name in names)
-    left_out = len(labels) - len(judged)
+    left_out = len(own) - len(judged)
     print(f"steps {min(steps)}-{max(steps)}  judged {len(judged)}  left out {left_out}  {shares}", flush=True)
 
 

@@ -17,17 +17,20 @@ from projected_grpo.gate.directions import PAIRED, load_direction
 from projected_grpo.gate.pairs import pair_tokens
 from projected_grpo.gate.zones import Gate
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints, fingerprint
+from projected_grpo.grpo.demonstrations import Demonstrations
+from projected_grpo.grpo.heal import heal
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
-from projected_grpo.policy.policy import Policy
+from projected_grpo.policy.policy import ADAPTER_FILE, AdapterError, Policy
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.runtime import deterministic, run_stage, scratch_root
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import PAIRS, PROBLEMS, ZONE_NAMES
+from projected_grpo.tables import DEMONSTRATIONS, PAIRS, PROBLEMS, ZONE_NAMES
 
 ROOMS = (
-    "env", "gate", "grpo", "policy", "problems", "sampling", "parquet.py", "runtime.py", "scale.py", "seeds.py", "settings.py", "tables.py",
+    "env", "gate", "grpo", "policy", "problems", "sampling", "curriculum.py", "parquet.py", "runtime.py", "scale.py", "seeds.py",
+    "settings.py", "tables.py",
 )  # fmt: skip
 CODE = [Path("stages/train_arm.py"), *(Path("projected_grpo") / room for room in ROOMS)]
 
@@ -37,31 +40,62 @@ def main(
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
     direction: Annotated[Path, typer.Option(help="Folder of the direction; it holds its pairs too where training refreshes.")],
     cut_pairs: Annotated[Path, typer.Option(help="Table pairs: those whose scores set the cuts; empty where none do.")],
+    demonstrations: Annotated[Path, typer.Option(help="Table demonstrations; empty where the curriculum has none.")],
+    heal_pairs: Annotated[Path, typer.Option(help="Table pairs: those that training heals on; empty where it does not.")],
+    start: Annotated[Path, typer.Option(help="Folder of the adapter that training starts from, or starts/zero.")],
     out: Annotated[Path, typer.Option(help="Folder for adapter/, tables and run.json, written.")],
 ) -> None:
     deterministic()
     settings = load_settings()
     train = settings.scale.train
+    curriculum = settings.curriculum
     policy = Policy(load_base(base), settings.adapter, settings.scale.sampling.temperature)
+    warm_start(policy, start)
     widths = module_widths(policy, settings.gate.reading)
     aimed = load_direction(direction / "direction.parquet", settings.gate.draw, settings.gate.reading, widths)
     gate = Gate(settings.gate, aimed, widths)
     rows = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
-    cuts = direction_pairs = None
+    cuts = direction_pairs = pool = clean = None
     if settings.gate.cuts == "pairs":
         cuts = pair_tokens(policy.base, read_rows(cut_pairs, PAIRS))
     if settings.gate.refresh_every and settings.gate.direction in PAIRED:
         direction_pairs = pair_tokens(policy.base, read_rows(direction / "pairs.parquet", PAIRS))
-    key = fingerprint(settings.model_dump_json(exclude={"placebo"}), [problems, base, direction, cut_pairs], CODE)
+    if curriculum.until_step:
+        pool = Demonstrations.load(read_rows(demonstrations, DEMONSTRATIONS), rows, policy.base, settings)
+    if curriculum.heal_epochs:
+        clean = pair_tokens(policy.base, read_rows(heal_pairs, PAIRS)).clean
+    inputs = [problems, base, direction, cut_pairs, demonstrations, heal_pairs, start]
+    key = fingerprint(settings.model_dump_json(exclude={"placebo"}), inputs, CODE)
     checkpoints = Checkpoints(scratch_root() / key)
     progress = Progress(train.steps)
     with Sandbox(settings.scale.grading) as sandbox:
-        trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, sandbox)
+        trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, sandbox, pool)
         resumed = trainer.run(checkpoints, progress.line)
+    diverged = trainer.tripwire.diverged_at_step
+    if diverged is not None:
+        print(f"diverged in step {diverged + 1}: {trainer.tripwire.reason}; training stops here, and what it wrote is kept", flush=True)
+    elif clean is not None:
+        one_block = settings.gate.policy == "none"
+        losses = heal(policy, clean, curriculum.heal_epochs, train.learning_rate, one_block, settings.seed)
+        print(f"retain-heal: {len(losses)} batches, NLL of the first {losses[0]:.3f} and of the last {losses[-1]:.3f} nats a token")
     policy.save(out / "adapter")
-    checkpoints.collect({name: out / f"{name}.parquet" for name in TABLES}, train.steps)
-    (out / "run.json").write_text(json.dumps(run_facts(resumed, trainer.seconds), indent=1) + "\n")
+    steps = train.steps if diverged is None else diverged + 1
+    checkpoints.collect({name: out / f"{name}.parquet" for name in TABLES}, steps)
+    (out / "run.json").write_text(json.dumps(run_facts(resumed, diverged, trainer.seconds), indent=1) + "\n")
     checkpoints.delete()
+
+
+def warm_start(policy: Policy, folder: Path) -> None:
+    """Load the adapter of `folder`; a folder with a README and nothing else is the zero start. Raises AdapterError.
+
+    dA and dB alone are loaded, so decay still pulls toward the initialization.
+    """
+    if not folder.is_dir():
+        raise AdapterError(
+            f"{folder}: is no folder; curriculum.warm_start names a folder with {ADAPTER_FILE}, or starts/zero"
+        )
+    if {path.name for path in folder.iterdir()} != {"README.md"}:
+        policy.load(folder)
 
 
 class Progress:
@@ -77,7 +111,7 @@ class Progress:
         left = spent / (step + 1 - self.first) * (self.steps - step - 1)
         shares = "/".join(_number(row[f"{zone}_share"], 2) for zone in ZONE_NAMES)
         print(
-            f"step {step + 1:>4}/{self.steps}  reward {row['reward_mean']:.3f}  qmass {_number(row['qmass'], 3)}  "
+            f"step {step + 1:>4}/{self.steps}  reward {_number(row['reward_mean'], 3)}  qmass {_number(row['qmass'], 3)}  "
             f"keep/absorb/route {shares}  kl {_number(row['kl'], 4)}  left {left / 60:.1f} min",
             flush=True,
         )
@@ -87,11 +121,12 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def run_facts(resumed: int | None, seconds: dict[str, list[float]]) -> dict:
+def run_facts(resumed: int | None, diverged: int | None, seconds: dict[str, list[float]]) -> dict:
     """What differs from run to run, and so stays out of the tables."""
     packages = ("torch", "transformers", "pyarrow")
     return {
         "resumed_from_step": resumed,
+        "diverged_at_step": diverged,
         "seconds_by_phase": seconds,
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
     }

@@ -12,12 +12,12 @@ from ruamel.yaml import YAML
 from projected_grpo.scale import Profile
 from projected_grpo.settings import Settings
 from verify.closure import import_closure
-from verify.workspace import dvc
+from verify.workspace import dvc, edit
 
 STAGES = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
 SHARED = {  # imported by every stage; they check, print and fail, and decide no value (settings are declared by key)
     *("projected_grpo/__init__.py", "projected_grpo/errors.py"),
-    *("projected_grpo/runtime.py", "projected_grpo/scale.py", "projected_grpo/settings.py"),
+    *("projected_grpo/curriculum.py", "projected_grpo/runtime.py", "projected_grpo/scale.py", "projected_grpo/settings.py"),
 }
 MODULE = {stage: re.search(r"python -m (stages\.\w+)", text["cmd"])[1].replace(".", "/") + ".py" for stage, text in STAGES.items()}
 READERS = {"train_arm": ["projected_grpo/grpo/loop.py", "projected_grpo/gate/refresh.py"]}  # library files that receive the whole settings
@@ -114,6 +114,41 @@ def test_training_does_not_depend_on_ground_truth_or_on_pairs_it_does_not_use():
     assert "artifacts/ground_truth.parquet" not in deps and "artifacts/pairs.parquet" not in deps
     assert "artifacts/directions/${gate.direction}" in deps
     assert not any(dep == "projected_grpo/env" or "oracle" in dep for dep in deps)
+    templated = {"artifacts/demonstrations/${curriculum.pool}.parquet", "artifacts/heal/${curriculum.heal_pairs}.parquet"}
+    assert templated | {"${curriculum.warm_start}"} < set(deps)
+
+
+POOL = r"(?s)hack_demos: 0(.*)until_step: 0(.*)pool: none"
+WITH_POOL = r"hack_demos: 1\1until_step: 2\2pool: demonstrations"
+HEAL = r"(?s)heal_epochs: 0(.*)heal_pairs: none"
+WITH_HEAL = r"heal_epochs: 1\1heal_pairs: pairs"
+
+
+@pytest.mark.parametrize(
+    "pattern, replacement, used",
+    [
+        (POOL, WITH_POOL, {"build_demonstrations"}),
+        (HEAL, WITH_HEAL, {"author_pairs"}),
+        (r"\Z", "# neither\n", set()),
+    ],
+)
+def test_training_depends_on_demonstrations_and_pairs_where_the_arm_uses_them_alone(
+    finished, monkeypatch, pattern, replacement, used
+):
+    """In the Haar arm, whose direction has no pairs."""
+    workspace = finished["haar"]
+    path = workspace / "params.yaml"
+    before = path.read_text()
+    try:
+        edit(path, pattern, replacement)
+        monkeypatch.chdir(workspace)
+        with Repo() as repo:
+            graph = repo.index.graph
+            train = next(stage for stage in graph if stage.addressing == "train_arm")
+            upstream = {stage.addressing for stage in nx.descendants(graph, train)}
+    finally:
+        path.write_text(before)
+    assert upstream == {"make_problems", "base_model", "build_haar_placebo", "empty_inputs"} | used
 
 
 PAIR_PLAN = {"extract_v_act", "extract_irrelevant", "gate_diagnostics", "report"}
@@ -128,10 +163,15 @@ TABLE = [  # (direction, file, old, new, directly stale, all that may re-run)
     ("v_act", "projected_grpo/env/oracle.py", r"\Z", "# x\n", {"extract_oracle", "label_rollouts", "deploy_ablate_eval"}, {"extract_oracle"} | TRAIN_PLAN - {"train_arm"}),
     ("v_act", "projected_grpo/reporting/html.py", r"\Z", "# x\n", {"report"}, {"report"}),
     ("v_act", "projected_grpo/grpo/loss.py", r"\Z", "# x\n", {"train_arm"}, TRAIN_PLAN),
+    ("v_act", "projected_grpo/problems/demonstrations.py", r"\Z", "# x\n", {"build_demonstrations"}, {"build_demonstrations"}),
+    ("v_act", "params.yaml", POOL, WITH_POOL, {"train_arm", "report"}, TRAIN_PLAN),
+    ("haar", "params.yaml", HEAL, WITH_HEAL, {"train_arm", "report"}, TRAIN_PLAN),
+    ("v_act", "params.yaml", r"kl_limit: 5.0", "kl_limit: 4.0", {"train_arm", "report"}, TRAIN_PLAN),
+    ("v_act", "starts/zero/README.md", r"\Z", "x\n", {"train_arm"}, TRAIN_PLAN),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("direction, file, old, new, direct, plan", TABLE, ids=[f"{row[0]}-{row[1]}" for row in TABLE])
+@pytest.mark.parametrize("direction, file, old, new, direct, plan", TABLE, ids=[f"{row[0]}-{row[1]}-{n}" for n, row in enumerate(TABLE)])
 def test_the_invalidation_table(finished, monkeypatch, direction, file, old, new, direct, plan):
     """On a workspace whose pipeline ran: DVC's own status names the directly stale stages; the graph gives the rest."""
     workspace = finished[direction]

@@ -144,7 +144,8 @@ def test_the_first_exploit_of_each_mode_is_kept_with_its_task_and_its_whole_text
 
 
 def _rollouts(step: int, program: str) -> list[dict]:
-    texts = {"problem_id": "p", "shown_mode": "run_tests", "sampled_with": "full", "text": program, "program": program}
+    texts = {"problem_id": "p", "shown_mode": "run_tests", "source": "policy", "sampled_with": "full"}
+    texts |= {"text": program, "program": program}
     lists = {"prompt_tokens": [1], "completion_tokens": [2], "sampler_logprob": [0.0]}
     return [{"rollout_id": f"{step}", "step": step, "sample": 0, "reward": 0.0, "advantage": 0.0} | texts | lists]
 

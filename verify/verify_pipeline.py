@@ -21,7 +21,8 @@ TABLES = ("rollouts", "gate", "features", "steps")
 def train(out: Path) -> list[str]:
     inputs = {
         "--problems": "artifacts/problems.parquet", "--base": "artifacts/base", "--direction": "artifacts/directions/v_act",
-        "--cut-pairs": "artifacts/cuts/quantile.parquet",
+        "--cut-pairs": "artifacts/cuts/quantile.parquet", "--demonstrations": "artifacts/demonstrations/none.parquet",
+        "--heal-pairs": "artifacts/heal/none.parquet", "--start": "starts/zero",
     }  # fmt: skip
     return [sys.executable, "-m", "stages.train_arm", *(part for item in inputs.items() for part in item), "--out", str(out)]
 

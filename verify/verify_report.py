@@ -1,6 +1,7 @@
 """The report states what the tables hold: intervals, exclusions, metrics, comparability, escaping, and equal bytes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -30,11 +31,14 @@ def manifest(**changes: object) -> str:
     gate = {"policy": "route", "direction": "v_act", "draw": 0, "quantile": 0.1}
     gate |= {key: value for key, value in changes.items() if key in gate}
     train = {"learning_rate": changes.get("learning_rate", 0.001)}
-    settings = {"profile": "toy", "seed": changes.get("seed", 1), "gate": gate, "scale": {"train": train}}
+    curriculum = load_settings().curriculum.model_dump()
+    curriculum |= {key: value for key, value in changes.items() if key in curriculum}
+    settings = {"profile": "toy", "seed": changes.get("seed", 1), "gate": gate, "curriculum": curriculum, "scale": {"train": train}}
     arm = {f"gate.{key}": value for key, value in gate.items()}
     times = {"sample": [1.0, 1.0]}
     return json.dumps(
-        {"arm": arm, "settings": settings, "inputs": {"pairs": changes.get("pairs", "a")}, "resumed_from_step": None, "seconds_by_phase": times, "versions": {}}
+        {"arm": arm, "settings": settings, "inputs": {"pairs": changes.get("pairs", "a")}, "resumed_from_step": None,
+         "diverged_at_step": changes.get("diverged_at_step"), "seconds_by_phase": times, "versions": {}}
     )
 
 
@@ -195,7 +199,7 @@ def test_compare_refuses_a_differing_learning_rate():
 
 
 def test_compare_refuses_one_run_twice():
-    with pytest.raises(CompareError, match="revisions one and two.*each arm and seed once"):
+    with pytest.raises(CompareError, match="revisions one and two.*each arm, curriculum and seed once"):
         check_comparable([run("one"), run("two")])
 
 
@@ -226,6 +230,34 @@ def test_examples_show_each_mode_and_correct_ones_of_the_last_quarter():
     assert len(rows) == 10 and min(row["step"] for row in rows) >= 6
     assert [row["shown_mode"] for row in rows[:6]] == list(MODES)
     assert sum(row["gt_correct"] for row in rows) == 2
+
+
+def test_compare_takes_a_curriculum_for_an_arm_and_shows_what_differs():
+    runs = [run("one"), run("two", hack_demos=1, until_step=10), run("three", seed=2)]
+    check_comparable(runs)
+    table = run_table(runs)
+    assert table.select("rev", "curriculum").rows() == [
+        ("one", "hack_demos=0, until_step=0"), ("three", "hack_demos=0, until_step=0"), ("two", "hack_demos=1, until_step=10"),
+    ]  # fmt: skip
+    assert arm_table(table)["runs"].to_list() == [2, 1]
+    with pytest.raises(CompareError, match="revisions two and again.*each arm, curriculum and seed once"):
+        check_comparable([*runs, run("again", hack_demos=1, until_step=10)])
+
+
+def test_demonstrations_are_left_out_of_what_the_report_says_of_the_policy():
+    rollouts = pl.DataFrame({"rollout_id": ["a", "b"], "step": [0, 0], "source": ["policy", "demonstration"]})
+    labels = pl.DataFrame({"rollout_id": ["a", "b"], "exploited": [False, True], "gt_correct": [True, False]})
+    joined = summary.labelled(rollouts, labels)
+    assert joined["rollout_id"].to_list() == ["a"]
+    assert summary.training_curve(pl.DataFrame({"step": [0], "reward_mean": [0.5]}), joined)["hack"].to_list() == [0.0]
+
+
+def test_a_divergence_is_said_and_only_where_there_was_one():
+    page = contents()
+    assert "diverged" not in render(page)
+    record = parse_manifest(manifest(diverged_at_step=11), "manifest.json")
+    assert "This run diverged: the tripwire ended its training in step 12" in render(replace(page, manifest=record))
+    assert run_table([run("a", diverged_at_step=11)])["diverged_at_step"].to_list() == [11]
 
 
 def test_one_block_is_said_of_the_none_arm_only():

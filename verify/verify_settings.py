@@ -11,6 +11,9 @@ from ruamel.yaml import YAML
 from projected_grpo.seeds import derive_seed
 from projected_grpo.settings import Settings, SettingsError, load_settings
 
+DEMONSTRATED = [
+    ("curriculum.hack_demos", 1), ("curriculum.until_step", 5), ("curriculum.pool", "demonstrations"),
+]  # fmt: skip
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 
@@ -100,6 +103,9 @@ def test_an_unknown_key_is_refused_by_file_and_key(root: Path, file: str, key: s
         ("params.yaml", "gate.policy", "oracle"),
         ("params.yaml", "gate.direction", "random"),
         ("params.yaml", "adapter.rank", 8.5),
+        ("params.yaml", "curriculum.kl_limit", 0.0),
+        ("params.yaml", "curriculum.warm_start", ""),
+        ("params.yaml", "curriculum.pool", "elsewhere"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_range_is_refused_by_file_and_key(
@@ -170,6 +176,35 @@ def test_a_missing_params_file_is_refused_by_name(root: Path) -> None:
         ("params.yaml", [("gate.modules", "q_proj(")], ["'gate'", "gate.modules is no regular expression"]),
         ("params.yaml", [("gate.direction", "v_act"), ("gate.draw", 3)], ["'gate'", "gate.draw is 3", "v_act"]),
         (
+            "params.yaml",
+            [("curriculum.hack_demos", 1), ("curriculum.pool", "demonstrations")],
+            ["'curriculum'", "curriculum.until_step is 0", "set both, or both to 0"],
+        ),
+        ("params.yaml", [("curriculum.until_step", 5)], ["'curriculum'", "solve_demos is 0", "until_step is 5"]),
+        (
+            "params.yaml",
+            [("curriculum.solve_demos", 2), ("curriculum.until_step", 5)],
+            ["'curriculum'", "solve_demos is 2", "set curriculum.pool=demonstrations"],
+        ),
+        (
+            "params.yaml",
+            [("curriculum.pool", "demonstrations")],
+            ["'curriculum'", "solve_demos is 0", "set curriculum.pool=none"],
+        ),
+        ("params.yaml", [*DEMONSTRATED, ("curriculum.known_modes", [])], ["'curriculum'", "names no mode", "hack_demos=0"]),
+        ("params.yaml", [*DEMONSTRATED, ("curriculum.hack_demos", 7)], ["solve_demos is 7", "a group has 6", "lower them"]),
+        ("params.yaml", [*DEMONSTRATED, ("curriculum.hack_demos", 9), ("gate.policy", "none")], ["is 9", "a group has 8"]),
+        (
+            "params.yaml",
+            [("curriculum.heal_epochs", 1)],
+            ["'curriculum'", "heal_epochs is 1", "set curriculum.heal_pairs=pairs"],
+        ),
+        (
+            "params.yaml",
+            [("curriculum.heal_pairs", "pairs")],
+            ["'curriculum'", "heal_epochs is 0", "set curriculum.heal_pairs=none"],
+        ),
+        (
             "profiles/toy.yaml",
             [("train.group", 6), ("train.gen_deploy_frac", 0.25)],
             ["'train'", "train.gen_deploy_frac is 1.5", "whole number"],
@@ -183,6 +218,12 @@ def test_settings_that_contradict_each_other_are_refused_by_file_and_key(
     assert file in message
     for word in words:
         assert word in message
+
+
+def test_demonstrations_may_take_every_full_copy_and_no_more(root: Path) -> None:
+    for key, value in [*DEMONSTRATED, ("curriculum.hack_demos", 6)]:
+        _change(root, "params.yaml", key, value)
+    assert load_settings(root).curriculum.hack_demos == 6
 
 
 @pytest.mark.parametrize("deployed, group", [(0.1, 10), (0.3, 10), (0.7, 10), (0.25, 8), (0.0, 3), (1.0, 5)])

@@ -14,7 +14,7 @@ from projected_grpo import tables
 from projected_grpo.parquet import Table, TableError, read_rows, read_table, write_table
 
 TABLES = sorted((value for value in vars(tables).values() if isinstance(value, Table)), key=lambda table: table.name)
-OF_TRAINING = ("problems", "pairs", "directions", "rollouts", "gate", "features", "steps")
+OF_TRAINING = ("problems", "pairs", "demonstrations", "directions", "rollouts", "gate", "features", "steps")
 GROUND_TRUTH_COLUMNS = {"gt_correct", "exploited", "heldout_tests", "canonical_solution"}
 VALUES = {
     pa.string(): "é \x00 text",

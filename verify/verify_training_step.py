@@ -133,12 +133,14 @@ def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions(
     completions = [Completion([5, 2], [-1.0, -1.0])] * 4
     rollouts = Rollouts(
         [{}] * 4, ["run_tests", "run_tests", GT_ONLY, GT_ONLY], [[1]] * 4, completions,
-        torch.zeros(4, dtype=torch.bool), [""] * 4, [""] * 4, torch.tensor([3.5, 0.5, 0.5, 0.0]), torch.zeros(4), torch.ones(4, dtype=torch.bool),
+        torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool), [""] * 4, [""] * 4,
+        torch.tensor([3.5, 0.5, 0.5, 0.0]), torch.zeros(4), torch.ones(4, dtype=torch.bool),
     )  # fmt: skip
     rho = torch.tensor([[1.0, 1.0], [0.5, 1.5], [2.0, 9.0], [1.0, 1.0]])
     mask = torch.tensor([[True, True], [True, True], [True, False], [True, True]])
     clipped = torch.tensor([[False, False], [True, False], [True, False], [False, False]])
-    update = Update(rho, clipped, kl=0.25, grad_norm_deployed=3.0, grad_norm_quarantine=1.0)
+    kl = torch.tensor([[0.5, 0.25], [0.0, 0.5], [0.25, 9.0], [0.25, 0.0]])
+    update = Update(rho, rho.clamp(0.8, 1.2), clipped, kl, grad_norm_deployed=3.0, grad_norm_quarantine=1.0)
     scores = torch.tensor([4.0, 1.0, 3.0, 2.0])
     decision = Decision(scores, scores, torch.tensor([KEEP, ABSORB, ROUTE, KEEP]), 1.0, 3.5)
     row = step_row(7, rollouts, decision, update, mask, 0.1, None, 3)
@@ -147,6 +149,7 @@ def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions(
     assert row["qmass"] == 0.25
     assert (row["keep_share"], row["absorb_share"], row["route_share"]) == (0.5, 0.25, 0.25)
     assert (row["rho_keep"], row["rho_absorb"], row["rho_route"]) == (1.0, 1.0, 2.0)
+    assert (row["rho_clipped_absorb"], row["rho_clipped_route"]) == pytest.approx((1.0, 1.2))
     assert row["clip_fraction"] == pytest.approx(2 / 7)
     assert (row["reward_mean"], row["reward_hinted"], row["reward_unhinted"]) == (1.125, 2.0, 0.25)
     assert row["kl"] == 0.25 and row["completion_length"] == 2.0

@@ -1,4 +1,4 @@
-"""The first rollout of a run that exploits each loophole mode, as a page to read."""
+"""The policy's first rollout of a run that exploits each loophole mode, as a page to read."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from projected_grpo.env.modes import MODES
 
 
 def first_exploits(rollouts: Sequence[dict], labels: Sequence[dict], problems: Sequence[dict]) -> dict[str, str]:
-    """Mode -> Markdown of the earliest rollout that exploits it, for the modes that some rollout exploits.
+    """Mode -> Markdown of the policy's earliest rollout that exploits it, for the modes that it exploits.
 
     `rollouts` and `labels` are rows of their tables in the same order, `problems` rows of the table problems.
     """
@@ -14,7 +14,7 @@ def first_exploits(rollouts: Sequence[dict], labels: Sequence[dict], problems: S
     pages: dict[str, str] = {}
     for row, found in sorted(zip(rollouts, labels, strict=True), key=lambda both: both[0]["rollout_id"]):
         mode = row["shown_mode"]
-        if found["exploited"] and mode in MODES and mode not in pages:
+        if found["exploited"] and row["source"] == "policy" and mode in MODES and mode not in pages:
             pages[mode] = _page(row, found, statements[row["problem_id"]])
     return {mode: pages[mode] for mode in MODES if mode in pages}
 

@@ -76,7 +76,7 @@ class Checkpoints:
             (earlier[-1] / STATE).unlink()  # the newest state is enough; the rows stay
 
     def collect(self, outputs: Mapping[str, Path], steps: int) -> None:
-        """Join the rows of all checkpoints into the run's tables. Raises CheckpointError where a step is missing."""
+        """Join the rows of all checkpoints, `steps` steps, into the run's tables. Raises CheckpointError where one is missing."""
         found = [row["step"] for folder in self._complete() for row in read_rows(folder / "steps.parquet", STEPS)]
         if found != list(range(steps)):
             raise CheckpointError(f"{self.folder}: found {len(found)} steps, expected {steps}; delete this folder")

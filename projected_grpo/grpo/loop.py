@@ -4,7 +4,7 @@ is not here: training sees the exploitable environment's reward and the routing 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,15 +14,17 @@ from projected_grpo.gate.pairs import PairTokens, read_side
 from projected_grpo.gate.refresh import age, current_direction
 from projected_grpo.gate.zones import Decision, Gate, PairReadings, yoke
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints
+from projected_grpo.grpo.demonstrations import Demonstrations
 from projected_grpo.grpo.records import feature_rows, gate_rows, rollout_ids, rollout_rows, step_row
 from projected_grpo.grpo.rollouts import Rollouts, pay, sample_rollouts
 from projected_grpo.grpo.schedule import learning_rate
+from projected_grpo.grpo.tripwire import Tripwire
 from projected_grpo.grpo.update import Update, accumulate, behaviour_logp
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import read_deployed
 from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import Settings
+from projected_grpo.settings import Settings, deployed_copies
 
 
 PHASES = ("sample", "grade", "gate", "update")
@@ -31,7 +33,8 @@ PHASES = ("sample", "grade", "gate", "update")
 @dataclass
 class Trainer:
     """`problems` are the training split. `cut_pairs` are the authored pairs where these set the cuts; `direction_pairs`
-    are those from which the direction is extracted again at a refresh, where it comes from pairs."""
+    are those from which the direction is extracted again at a refresh, where it comes from pairs. `demonstrations` is
+    None where the curriculum has none."""
 
     settings: Settings
     policy: Policy
@@ -40,30 +43,39 @@ class Trainer:
     cut_pairs: PairTokens | None
     direction_pairs: PairTokens | None
     sandbox: Sandbox
+    demonstrations: Demonstrations | None = None
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         train = self.settings.scale.train
         self.direction = self.gate.direction  # as it was made, before any refresh
         self.sampler = LocalSampler(self.policy, self.settings.scale.sampling.max_new_tokens)
-        one_block = self.settings.gate.policy == "none"  # rank 2r deploys whole, so there is nothing to ablate
-        self.deployed_copies = 0 if one_block else int(train.group * train.gen_deploy_frac)
+        self.deployed_copies = deployed_copies(self.settings)
+        self.tripwire = Tripwire(self.settings.curriculum.kl_limit)
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=train.learning_rate, betas=(0.9, 0.99), weight_decay=train.decay
         )
 
     def run(self, checkpoints: Checkpoints, report: Callable[[dict], None]) -> int | None:
-        """Train to the last step. Returns the step resumed from, or None. Rows end up in the checkpoints."""
+        """Train to the last step, or to the one that trips the tripwire. Returns the step resumed from, or None.
+
+        Rows end up in the checkpoints.
+        """
         state = checkpoints.latest()
         start = self.restore(state) if state else 0
         rows: dict[str, list[dict]] = {name: [] for name in TABLES}
         train = self.settings.scale.train
         for step in range(start, train.steps):
+            if self.tripwire.diverged_at_step is not None:
+                break
             for name, new in self.step(step).items():
                 rows[name] += new
-            self._refresh(step)
             report(rows["steps"][-1])
-            if (step + 1) % train.checkpoint_every == 0 or step + 1 == train.steps:
+            self.tripwire.watch(step, rows["steps"][-1]["kl"])
+            diverged = self.tripwire.diverged_at_step is not None
+            if not diverged:
+                self._refresh(step)
+            if (step + 1) % train.checkpoint_every == 0 or step + 1 == train.steps or diverged:
                 checkpoints.save(step + 1, self.state(step + 1), rows)
                 rows = {name: [] for name in TABLES}
         return start if state else None
@@ -77,6 +89,8 @@ class Trainer:
             sampled = sample_rollouts(
                 self.policy.base, self.sampler, self.problems, step, train, self.deployed_copies, settings.seed
             )
+            if self.demonstrations:
+                sampled = self.demonstrations.mix(sampled, step, train.group)
         with self._phase("grade"):
             rollouts = pay(self.policy.base, sampled, train.group, self.sandbox)
         with self._phase("gate"):
@@ -91,10 +105,14 @@ class Trainer:
         gated = rollouts.gated.nonzero()[:, 0]
         if len(gated) == 0:
             return rows | {"steps": [step_row(step, rollouts, None, None, None, rate, None, direction_age)]}
-        with self._phase("gate"):
-            decision = self._decide(step, rollouts, gated, readings[settings.gate.reading][gated])
-        with self._phase("update"):
-            batch, update, gap = self._update(rollouts, gated, decision.zones, logp_deployed, rate)
+        try:
+            with self._phase("gate"):
+                decision = self._decide(step, rollouts, gated, readings[settings.gate.reading][gated])
+            with self._phase("update"):
+                batch, update, gap = self._update(rollouts, gated, decision.zones, logp_deployed, rate)
+        except FloatingPointError as error:  # raised before the optimizer's step, so the policy is still that of this step
+            self.tripwire.trip(step, str(error))
+            return rows | {"steps": [step_row(step, rollouts, None, None, None, rate, None, direction_age)]}
         mask = batch.completion_mask()
         rows["gate"] = gate_rows([ids[i] for i in gated.tolist()], decision, update, mask)
         rows["steps"] = [step_row(step, rollouts, decision, update, mask, rate, gap, direction_age)]
@@ -166,6 +184,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "direction": self.gate.direction,
             "buffer": self.gate.buffer.readings,
+            "tripwire": asdict(self.tripwire),
             "seconds": self.seconds,
         }
 
@@ -173,6 +192,7 @@ class Trainer:
         self.policy.load_state(state["adapter"], "the checkpoint")
         self.optimizer.load_state_dict(state["optimizer"])
         self.gate.direction, self.gate.buffer.readings = state["direction"], state["buffer"]
+        self.tripwire = Tripwire(**state["tripwire"])
         self.seconds = state["seconds"]
         return state["step"]
 

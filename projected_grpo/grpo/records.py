@@ -27,6 +27,7 @@ def rollout_rows(step: int, ids: Sequence[str], rollouts: Rollouts, group: int) 
             "problem_id": rollouts.problems[i]["problem_id"],
             "sample": i % group,
             "shown_mode": rollouts.shown_modes[i],
+            "source": "demonstration" if rollouts.demonstrated[i] else "policy",
             "sampled_with": "deployed" if rollouts.sampled_deployed[i] else "full",
             "prompt_tokens": rollouts.prompts[i],
             "completion_tokens": rollouts.completions[i].tokens,
@@ -74,42 +75,54 @@ def step_row(
     sampler_gap: float | None,
     direction_age: int,
 ) -> dict:
-    """The row of the table steps; `decision`, `update` and `mask` are None where every group's rewards agree."""
+    """The row of the table steps; `decision`, `update` and `mask` are None where no group's rewards differ or the run diverged.
+
+    Rewards, lengths and KL are of the policy's own rollouts, without the demonstrations.
+    """
+    policy = ~rollouts.demonstrated
     hinted = torch.tensor([mode != GT_ONLY for mode in rollouts.shown_modes])
-    lengths = [len(completion.tokens) for completion in rollouts.completions]
+    lengths = torch.tensor([float(len(completion.tokens)) for completion in rollouts.completions])
     row = {
         "step": step,
-        "reward_mean": float(rollouts.rewards.mean()),
-        "reward_hinted": _mean(rollouts.rewards[hinted]),
-        "reward_unhinted": _mean(rollouts.rewards[~hinted]),
+        "reward_mean": _mean(rollouts.rewards[policy]),
+        "reward_hinted": _mean(rollouts.rewards[policy & hinted]),
+        "reward_unhinted": _mean(rollouts.rewards[policy & ~hinted]),
         "gated": int(rollouts.gated.sum()),
         "learning_rate": learning_rate,
-        "completion_length": sum(lengths) / len(lengths),
+        "completion_length": _mean(lengths[policy]),
         "sampler_gap": sampler_gap,
         "direction_age": direction_age,
     }
     names = ["qmass", "clip_fraction", "kl", "grad_norm_deployed", "grad_norm_quarantine"]
-    names += [f"{zone}_share" for zone in ZONE_NAMES] + [f"rho_{zone}" for zone in ZONE_NAMES]
-    names += ["t_low", "t_high", *SCORE_QUANTILES]
+    names += [f"{name}_{zone}" for name in ("rho", "rho_clipped", "rho_max_negative") for zone in ZONE_NAMES]
+    names += [f"{zone}_share" for zone in ZONE_NAMES] + ["t_low", "t_high", *SCORE_QUANTILES]
     if update is None:
         return row | dict.fromkeys(names)
     total = update.grad_norm_deployed + update.grad_norm_quarantine
     row |= {
         "qmass": update.grad_norm_quarantine / total if total > 0 else None,
         "clip_fraction": float(update.clipped[mask].float().mean()),
-        "kl": update.kl,
+        "kl": _mean(update.kl[mask & policy[rollouts.gated, None]]),
         "grad_norm_deployed": update.grad_norm_deployed,
         "grad_norm_quarantine": update.grad_norm_quarantine,
         "t_low": decision.t_low,
         "t_high": decision.t_high,
         **{name: float(decision.scores.quantile(q)) for name, q in SCORE_QUANTILES.items()},
     }
+    negative = rollouts.advantage[rollouts.gated, None] < 0
     for zone in (KEEP, ABSORB, ROUTE):
-        inside = decision.zones == zone
-        row[f"{ZONE_NAMES[zone]}_share"] = float(inside.float().mean())
-        row[f"rho_{ZONE_NAMES[zone]}"] = _mean(update.rho[inside][mask[inside]])
+        name, chosen = ZONE_NAMES[zone], decision.zones == zone
+        inside = chosen[:, None] & mask
+        row[f"{name}_share"] = float(chosen.float().mean())
+        row[f"rho_{name}"] = _mean(update.rho[inside])
+        row[f"rho_clipped_{name}"] = _mean(update.rho_clipped[inside])
+        row[f"rho_max_negative_{name}"] = _max(update.rho[inside & negative])
     return row
 
 
 def _mean(values: Tensor) -> float | None:
     return float(values.mean()) if len(values) else None
+
+
+def _max(values: Tensor) -> float | None:
+    return float(values.max()) if len(values) else None

@@ -30,6 +30,7 @@ class Sampled:
     prompts: list[list[int]]
     completions: list[Completion]
     sampled_deployed: Bool[Tensor, " N"]
+    demonstrated: Bool[Tensor, " N"]  # in place of what was sampled; counts as full
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def sample_rollouts(
         prompts=_repeat(prompts, train.group),
         completions=completions,
         sampled_deployed=torch.arange(len(completions)) % train.group >= copies[False],
+        demonstrated=torch.zeros(len(completions), dtype=torch.bool),
     )
 
 

@@ -1,5 +1,6 @@
 """One policy update from routed rollouts: behaviour-matched log pi_old, masked forward, Dr.GRPO, k3 to the base."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,9 @@ from projected_grpo.scale import Train
 @dataclass(frozen=True)
 class Update:
     rho: Float[Tensor, "N L"]
-    clipped: Bool[Tensor, "N L"]
-    kl: float  # nats a token
+    rho_clipped: Float[Tensor, "N L"]  # to 1 - clip .. 1 + clip
+    clipped: Bool[Tensor, "N L"]  # the clipped term is the active one
+    kl: Float[Tensor, "N L"]  # k3, nats
     grad_norm_deployed: float
     grad_norm_quarantine: float
 
@@ -60,12 +62,16 @@ def accumulate(
     train: Train,
     max_new_tokens: int,
 ) -> Update:
-    """Gradients of one step's loss over micro-batches, left in the parameters' .grad."""
+    """Gradients of one step's loss over micro-batches, left in the parameters' .grad.
+
+    Raises FloatingPointError where the loss or a gradient is not finite.
+    """
     masks = zone_masks(zones)
     denominator = train.group * train.prompts * max_new_tokens
     rho = torch.ones_like(logp_old)
     clipped = torch.zeros_like(logp_old, dtype=torch.bool)
-    kl, tokens = 0.0, int(batch.completion_length.sum())
+    kl = torch.zeros_like(logp_old)
+    total = 0.0
     for parameter in policy.parameters():
         parameter.grad = torch.zeros_like(parameter)
     for index in batch.micro_batches(train.micro_batch):
@@ -76,13 +82,17 @@ def accumulate(
         old = torch.where(matches[index, None], logp.detach(), logp_old[index, :width])
         ratio = importance_ratio(logp, old)
         loss, active = dr_grpo(ratio, advantage[index], mask, train.clip, denominator)
-        penalty = (k3(logp, policy.logp_base(part)) * mask).sum()
-        (loss + train.kl_beta * penalty / denominator).backward()
+        penalty = k3(logp, policy.logp_base(part)) * mask
+        loss = loss + train.kl_beta * penalty.sum() / denominator
+        loss.backward()
+        total += float(loss.detach())
         rho[index, :width] = ratio.detach()
         clipped[index, :width] = active
-        kl += float(penalty.detach())
+        kl[index, :width] = penalty.detach()
     deployed, quarantine = gradient_norms(policy)
-    return Update(rho, clipped, kl / tokens, deployed, quarantine)
+    if not all(map(math.isfinite, (total, deployed, quarantine))):
+        raise FloatingPointError(f"the loss is {total}, its gradient's norms {deployed} and {quarantine}; all must be finite")
+    return Update(rho, rho.clamp(1 - train.clip, 1 + train.clip), clipped, kl, deployed, quarantine)
 
 
 def gradient_norms(policy: Policy) -> tuple[float, float]:

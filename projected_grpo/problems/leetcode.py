@@ -48,7 +48,7 @@ def make_problems(settings: LeetcodeProblems, modes: tuple[str, ...]) -> tuple[l
     A problem is left out where its statement is too long, its tests are too few, or one constant answer would pass all
     of its visible or all of its held-out tests. Raises ProblemError where fewer problems are left than the splits need.
     """
-    path = Path(os.environ.get(PATH_VARIABLE, settings.path))
+    path = problem_file(settings)
     found = read_problems(path)
     short = [problem for problem in found if len(problem.statement) <= settings.max_prompt_chars]
     usable = [(problem, tests) for problem in short if (tests := _draw_tests(problem, settings))]
@@ -84,6 +84,10 @@ def make_problems(settings: LeetcodeProblems, modes: tuple[str, ...]) -> tuple[l
             }
         )
     return problems, truths
+
+
+def problem_file(settings: LeetcodeProblems) -> Path:
+    return Path(os.environ.get(PATH_VARIABLE, settings.path))
 
 
 def read_problems(path: Path) -> list[Problem]:

@@ -52,6 +52,7 @@ def render(contents: Contents) -> str:
         [
             f"<h1>{escape(title)}</h1>",
             _facts(contents.manifest),
+            *_divergence(contents.manifest),
             _abstract(contents),
             section("Rates by data and state", _rates_text(contents.manifest), _rates(contents.cells)),
             section("Figures", *_figures(contents)),
@@ -72,6 +73,17 @@ def _facts(manifest: Manifest) -> str:
         f"seed {settings['seed']} · profile {settings['profile']}"
     )
     return f'<p class="facts">{escape(facts)}</p>'
+
+
+def _divergence(manifest: Manifest) -> list[str]:
+    """A note where training ended early, and nothing otherwise."""
+    if manifest.diverged_at_step is None:
+        return []
+    text = (
+        f"This run diverged: the tripwire ended its training in step {manifest.diverged_at_step + 1}. Every number here is "
+        "of the adapter as it was then."
+    )
+    return [f'<p class="note">{escape(text)}</p>']
 
 
 def _abstract(contents: Contents) -> str:
@@ -140,8 +152,8 @@ def _figures(contents: Contents) -> list[str]:
             3,
             figures.training_figure(contents.curve),
             "The course of training. The ground-truth monitor labelled the saved rollouts after training; its labels "
-            "took no part in training. Reward and label shares cover all rollouts of a step, zone shares and KL the "
-            "rollouts of groups whose rewards differ. The dashed line is an importance ratio of 1.",
+            "took no part in training. Reward and label shares cover all rollouts of the policy in a step, KL those of groups "
+            "whose rewards differ, zone shares and ratios also the demonstrations among these. The dashed line is an importance ratio of 1.",
         ),
         figure(
             4,

@@ -37,6 +37,7 @@ class Manifest(BaseModel):
     settings: dict[str, Any]  # the whole resolved settings, nested
     inputs: dict[str, str]  # name of an input table -> sha256
     resumed_from_step: int | None
+    diverged_at_step: int | None  # null where training reached its last step
     seconds_by_phase: dict[str, list[float]]  # phase -> seconds of each step
     versions: dict[str, Any]
 

@@ -20,6 +20,7 @@ p { margin: .5rem 0; max-width: 48rem; }
 .facts { color: #666; margin: .35rem 0 1.5rem; }
 .abstract { font-size: 1.03rem; padding: .9rem 1.2rem; background: #f6f6f3; border-left: 3px solid #0072B2;
   max-width: none; }
+.note { padding: .6rem 1.2rem; background: #fbeee6; border-left: 3px solid #D55E00; max-width: none; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .6rem 0; font-size: .92rem; }
 th, td { text-align: left; padding: .3rem 1.1rem .3rem 0; vertical-align: baseline; }
 thead th { border-bottom: 1.5px solid #222; font-weight: 600; }

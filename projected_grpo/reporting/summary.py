@@ -48,14 +48,15 @@ def frontier(metrics: dict, arm: str) -> list[dict]:
 
 
 def labelled(rollouts: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    """Rollouts with their labels. Raises ReportError where the two tables do not name the same rollouts."""
+    """The policy's own rollouts, without demonstrations, with their labels. Raises ReportError where the two tables do not name the same rollouts."""
     differing = set(rollouts["rollout_id"]) ^ set(labels["rollout_id"])
     if differing:
         raise ReportError(
             f"tables rollouts and labels: {len(differing)} rollouts are in one table only, for example "
             f"'{min(differing)}'; expected the same rollouts in both"
         )
-    return rollouts.join(labels, on="rollout_id", validate="1:1", maintain_order="left")
+    own = rollouts.filter(source="policy")
+    return own.join(labels, on="rollout_id", validate="1:1", maintain_order="left")
 
 
 def covered_modes(pairs: pl.DataFrame) -> list[str]:
@@ -64,7 +65,7 @@ def covered_modes(pairs: pl.DataFrame) -> list[str]:
 
 
 def training_curve(steps: pl.DataFrame, rollouts: pl.DataFrame) -> pl.DataFrame:
-    """The table steps with the exploited and the correct share of each step's labelled rollouts."""
+    """The table steps with the exploited and the correct share of each step's labelled rollouts of the policy."""
     shares = rollouts.group_by("step").agg(hack=pl.col("exploited").mean(), solve=pl.col("gt_correct").mean())
     return steps.join(shares, on="step", how="left", maintain_order="left").rename({"reward_mean": "reward"})
 

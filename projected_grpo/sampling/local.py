@@ -20,7 +20,7 @@ DROP_BELOW = 0.8  # share of live rows below which the cache is compacted
 @dataclass(frozen=True)
 class Completion:
     tokens: list[int]  # the end token included where it was sampled
-    logprob: list[float]  # of each token under the sampling distribution, nats
+    logprob: list[float] | None  # of each token under the sampling distribution, nats; None where it was not sampled
 
 
 class LocalSampler:

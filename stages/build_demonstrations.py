@@ -1,0 +1,34 @@
+"""Write the pool of demonstrations: loopholes and correct programs for the training problems. Nothing is run here."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from projected_grpo.parquet import read_rows, write_table
+from projected_grpo.problems.demonstrations import leetcode_demonstrations, toy_demonstrations
+from projected_grpo.problems.leetcode import problem_file, read_problems
+from projected_grpo.runtime import run_stage
+from projected_grpo.settings import load_settings
+from projected_grpo.tables import DEMONSTRATIONS, PROBLEMS
+
+
+def main(
+    problems: Annotated[Path, typer.Option(help="Table problems.")],
+    out: Annotated[Path, typer.Option(help="Table demonstrations, written.")],
+) -> None:
+    settings = load_settings().scale.problems
+    tasks = read_rows(problems, PROBLEMS)
+    if settings.kind == "toy":
+        rows = toy_demonstrations(tasks)
+    else:
+        solutions = {problem.name: problem.canonical_solution for problem in read_problems(problem_file(settings))}
+        rows = leetcode_demonstrations(tasks, solutions)
+    write_table(out, DEMONSTRATIONS, rows)
+    counts = Counter(f"{row['kind']} {row['mode']}" for row in rows)
+    print(f"{len(rows)} demonstrations -> {out}: {', '.join(f'{name} {count}' for name, count in sorted(counts.items()))}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
