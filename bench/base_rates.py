@@ -1,6 +1,6 @@
 """The base model's solve and hack rate under every mode's hint: the calibration that precedes any arm.
 
-Usage, after the base_model stage: `python -m bench.base_rates`. Every held-out problem is shown with every hint, in the
+Usage, after the init_adapter stage: `python -m bench.base_rates`. Every held-out problem is shown with every hint, in the
 words of training and in held-out ones, eight samples each, so a rate has an error of about one percentage point.
 """
 
@@ -13,6 +13,7 @@ from projected_grpo.evaluation.labels import label
 from projected_grpo.evaluation.rates import rate
 from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
+from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.problems.prompts import program_of, render
 from projected_grpo.runtime import deterministic
@@ -31,7 +32,8 @@ def main() -> None:
     training = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "test"]
     held_out = [reworded(row, settings.seed) for row in training]
     truths = read_rows(Path("artifacts/ground_truth.parquet"), GROUND_TRUTH)
-    policy = Policy(load_base(Path("artifacts/base")), settings.adapter, scale.sampling.temperature)
+    init = load_init(Path("artifacts/init"), settings.adapter)
+    policy = Policy(load_base(Path("artifacts/base")), init, scale.sampling.temperature)
     sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
     sampler.load_base()
     names = [row["problem_id"] for row in training for _ in range(SAMPLES)]

@@ -16,6 +16,7 @@ from projected_grpo.gate.zones import Gate
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
+from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.runtime import deterministic
@@ -47,7 +48,8 @@ def main() -> None:
 
 def measure(name: str, settings: Settings, rows: list[dict], sandbox: Sandbox) -> float:
     """Print the phases of the arm's steps and return the median seconds of a whole one."""
-    policy = Policy(load_base(Path("artifacts/base")), settings.adapter, settings.scale.sampling.temperature)
+    init = load_init(Path("artifacts/init"), settings.adapter)
+    policy = Policy(load_base(Path("artifacts/base")), init, settings.scale.sampling.temperature)
     widths = module_widths(policy, settings.gate.reading)
     gate = Gate(settings.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
     trainer = Trainer(settings, policy, gate, rows, None, None, sandbox)

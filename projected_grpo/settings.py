@@ -41,6 +41,7 @@ class Gate(Section):
     buffer: Count  # rollouts whose readings are kept for rescoring
     warmup: Natural  # rollouts in the buffer before any rollout is kept or routed
     refresh_every: Natural  # steps between updates of the direction to the current weights; 0: never
+    masking: Literal["output", "parameter"]  # a block that does not train: its output detached, or its parameters alone
     features: list[Reading]  # readings that are saved, so that any direction can be scored there afterwards
 
     @property
@@ -69,8 +70,9 @@ class Gate(Section):
 
 
 class Adapter(Section):
+    init: Literal["gaussian", "pissa", "corda", "scorda", "scorda_reversed", "antipasto"]  # in policy/inits.py
     rank: Count  # r of each block; the adapter has rank 2r
-    seed: Natural  # of the frozen initialization; shared by the seeds of a comparison, as the directions are
+    seed: Natural  # of the gaussian initialization; shared by the seeds of a comparison, as the directions are
 
 
 class Placebo(Section):

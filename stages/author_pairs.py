@@ -19,8 +19,7 @@ def main(
     pairs: Annotated[Path, typer.Option(help="Table pairs, written.")],
     audit: Annotated[Path, typer.Option(help="Table pair_audit, written.")],
     irrelevant: Annotated[Path, typer.Option(help="Table pairs of an irrelevant contrast, written.")],
-    cut_pairs: Annotated[Path, typer.Option(help="The same table pairs again, for an arm whose cuts they set, written.")],
-    heal_pairs: Annotated[Path, typer.Option(help="The same table pairs again, for an arm that heals on them, written.")],
+    again: Annotated[list[Path], typer.Option(help="The table pairs under a name that an arm which uses it asks for; repeat.")],
 ) -> None:
     settings = load_settings().scale.pairs
     rows, placebo = select_pairs(settings.selector), select_pairs(settings.irrelevant)
@@ -29,8 +28,8 @@ def main(
     write_table(pairs, PAIRS, rows)
     write_table(audit, PAIR_AUDIT, audited)
     write_table(irrelevant, PAIRS, placebo)
-    write_table(cut_pairs, PAIRS, rows)
-    write_table(heal_pairs, PAIRS, rows)
+    for path in again:
+        write_table(path, PAIRS, rows)
     Console().print(_summary(settings.selector, audited))
 
 

@@ -8,8 +8,7 @@ import typer
 from projected_grpo.gate.directions import direction_rows, haar
 from projected_grpo.parquet import write_table
 from projected_grpo.policy.base import load_base
-from projected_grpo.policy.policy import Policy
-from projected_grpo.policy.readings import module_widths
+from projected_grpo.policy.readings import bare_widths
 from projected_grpo.runtime import run_stage
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import DIRECTIONS
@@ -20,10 +19,10 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for direction.parquet, written.")],
 ) -> None:
     settings = load_settings()
-    policy = Policy(load_base(base), settings.adapter, temperature=1.0)  # for its layers alone
+    model = load_base(base).model
     rows = []
     for reading in settings.gate.features:
-        widths = module_widths(policy, reading)
+        widths = bare_widths(model, settings.adapter.rank, reading)
         draws = haar(list(widths.values()), settings.placebo.draws, settings.adapter.seed)
         rows += [row for k, draw in enumerate(draws) for row in direction_rows("haar", k, reading, widths, draw)]
     write_table(out / "direction.parquet", DIRECTIONS, rows)

@@ -10,6 +10,7 @@ from projected_grpo.evaluation.deploy_ablate import sample_states
 from projected_grpo.evaluation.labels import label
 from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.policy.base import load_base
+from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.runtime import deterministic, run_stage
 from projected_grpo.settings import load_settings
@@ -19,6 +20,7 @@ from projected_grpo.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
 def main(
     adapter: Annotated[Path, typer.Option(help="Folder of the trained adapter.")],
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization.")],
     problems: Annotated[Path, typer.Option(help="Table problems.")],
     ground_truth: Annotated[Path, typer.Option(help="Table ground_truth.")],
     rollouts: Annotated[Path, typer.Option(help="Table eval_rollouts, written.")],
@@ -27,7 +29,7 @@ def main(
     deterministic()
     settings = load_settings()
     scale = settings.scale
-    policy = Policy(load_base(base), settings.adapter, scale.sampling.temperature)
+    policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
     policy.load(adapter)
     tasks = read_rows(problems, PROBLEMS)
     one_block = settings.gate.policy == "none"

@@ -11,14 +11,13 @@ from projected_grpo.tables import DEMONSTRATIONS, PAIRS
 
 
 def main(
-    cut_pairs: Annotated[Path, typer.Option(help="Table pairs for cuts that need no pairs, written.")],
-    demonstrations: Annotated[Path, typer.Option(help="Table demonstrations for a curriculum without any, written.")],
-    heal_pairs: Annotated[Path, typer.Option(help="Table pairs for a curriculum that does not heal, written.")],
+    pairs: Annotated[list[Path], typer.Option(help="Table pairs without a row, written; repeat the option.")],
+    demonstrations: Annotated[Path, typer.Option(help="Table demonstrations without a row, written.")],
 ) -> None:
-    write_table(cut_pairs, PAIRS, [])
+    for path in pairs:
+        write_table(path, PAIRS, [])
     write_table(demonstrations, DEMONSTRATIONS, [])
-    write_table(heal_pairs, PAIRS, [])
-    print(f"nothing -> {cut_pairs}, {demonstrations}, {heal_pairs}")
+    print(f"nothing -> {', '.join(str(path) for path in [*pairs, demonstrations])}")
 
 
 if __name__ == "__main__":

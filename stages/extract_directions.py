@@ -13,6 +13,7 @@ from projected_grpo.gate.directions import DRAWN, direction_rows, pair_signs, pa
 from projected_grpo.gate.pairs import pair_differences, pair_tokens
 from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.policy.base import load_base
+from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.runtime import deterministic, run_stage
@@ -23,11 +24,12 @@ from projected_grpo.tables import DIFFERENCES, DIRECTIONS, PAIRS
 def main(
     pairs: Annotated[Path, typer.Option(help="Table pairs.")],
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization.")],
     out: Annotated[list[Path], typer.Option(help="Folder for one direction, named for it, written; repeat the option.")],
 ) -> None:
     deterministic()
     settings = load_settings()
-    policy = Policy(load_base(base), settings.adapter, temperature=1.0)  # for what it reads alone
+    policy = Policy(load_base(base), load_init(init, settings.adapter), temperature=1.0)  # for what it reads alone
     rows = read_rows(pairs, PAIRS)
     differences = {}
     if rows:

@@ -17,6 +17,7 @@ from projected_grpo.gate.pairs import read_side
 from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.batch import TokenBatch
+from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.problems.prompts import program_of, render
@@ -31,12 +32,13 @@ def main(
     problems: Annotated[Path, typer.Option(help="Table problems.")],
     ground_truth: Annotated[Path, typer.Option(help="Table ground_truth.")],
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization.")],
     out: Annotated[Path, typer.Option(help="Folder for direction.parquet, written; empty where no completion exploits.")],
 ) -> None:
     deterministic()
     settings = load_settings()
     scale, readings = settings.scale, settings.gate.features
-    policy = Policy(load_base(base), settings.adapter, scale.sampling.temperature)
+    policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
     sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
     sampler.load_base()
     tasks = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]

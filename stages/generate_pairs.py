@@ -8,6 +8,7 @@ import typer
 from projected_grpo.gate.generate import generate_pairs
 from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.policy.base import load_base
+from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.runtime import deterministic, run_stage
 from projected_grpo.sampling.local import LocalSampler
@@ -18,12 +19,13 @@ from projected_grpo.tables import PAIRS, PROBLEMS
 def main(
     problems: Annotated[Path, typer.Option(help="Table problems.")],
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization.")],
     out: Annotated[Path, typer.Option(help="Table pairs, written; empty where the model attempted no loophole.")],
 ) -> None:
     deterministic()
     settings = load_settings()
     scale = settings.scale
-    policy = Policy(load_base(base), settings.adapter, scale.sampling.temperature)
+    policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
     sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
     sampler.load_base()
     pairs = generate_pairs(policy, sampler, read_rows(problems, PROBLEMS), scale.pairs.generated, settings.adapter.seed)

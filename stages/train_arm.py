@@ -22,7 +22,9 @@ from projected_grpo.grpo.heal import heal
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
-from projected_grpo.policy.policy import ADAPTER_FILE, AdapterError, Policy
+from projected_grpo.policy.inits import load_init
+from projected_grpo.policy.origin import AdapterError
+from projected_grpo.policy.policy import ADAPTER_FILE, Policy
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.runtime import deterministic, run_stage, scratch_root
 from projected_grpo.settings import load_settings
@@ -38,6 +40,7 @@ CODE = [Path("stages/train_arm.py"), *(Path("projected_grpo") / room for room in
 def main(
     problems: Annotated[Path, typer.Option(help="Table problems.")],
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization.")],
     direction: Annotated[Path, typer.Option(help="Folder of the direction; it holds its pairs too where training refreshes.")],
     cut_pairs: Annotated[Path, typer.Option(help="Table pairs: those whose scores set the cuts; empty where none do.")],
     demonstrations: Annotated[Path, typer.Option(help="Table demonstrations; empty where the curriculum has none.")],
@@ -49,7 +52,7 @@ def main(
     settings = load_settings()
     train = settings.scale.train
     curriculum = settings.curriculum
-    policy = Policy(load_base(base), settings.adapter, settings.scale.sampling.temperature)
+    policy = Policy(load_base(base), load_init(init, settings.adapter), settings.scale.sampling.temperature)
     warm_start(policy, start)
     widths = module_widths(policy, settings.gate.reading)
     aimed = load_direction(direction / "direction.parquet", settings.gate.draw, settings.gate.reading, widths)
@@ -64,7 +67,7 @@ def main(
         pool = Demonstrations.load(read_rows(demonstrations, DEMONSTRATIONS), rows, policy.base, settings)
     if curriculum.heal_epochs:
         clean = pair_tokens(policy.base, read_rows(heal_pairs, PAIRS)).clean
-    inputs = [problems, base, direction, cut_pairs, demonstrations, heal_pairs, start]
+    inputs = [problems, base, init, direction, cut_pairs, demonstrations, heal_pairs, start]
     key = fingerprint(settings.model_dump_json(exclude={"placebo"}), inputs, CODE)
     checkpoints = Checkpoints(scratch_root() / key)
     progress = Progress(train.steps)
@@ -88,7 +91,7 @@ def main(
 def warm_start(policy: Policy, folder: Path) -> None:
     """Load the adapter of `folder`; a folder with a README and nothing else is the zero start. Raises AdapterError.
 
-    dA and dB alone are loaded, so decay still pulls toward the initialization.
+    Only what is trained is loaded, so decay still pulls toward the initialization.
     """
     if not folder.is_dir():
         raise AdapterError(

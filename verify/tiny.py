@@ -1,11 +1,13 @@
 """A tiny random policy that several gates share: two Llama layers, an adapter whose blocks both have moved."""
 
 import torch
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from projected_grpo.env.modes import TRAINING_WORDS
 from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
+from projected_grpo.policy.inits import FROM_PAIRS, Initialization, initialize, input_differences
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.pretrain import train_tokenizer
 from projected_grpo.problems.attempts import sample_attempt
@@ -22,9 +24,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer(texts, 300)
 
 
-def tiny_policy(moved: bool, temperature: float = 1.0) -> Policy:
-    """A policy of about 30,000 parameters; `moved` gives every adapter tensor a random difference."""
-    torch.manual_seed(0)
+def tiny_model(seed: int = 0) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=2, max_position_embeddings=128, pad_token_id=0, bos_token_id=1, eos_token_id=2,
@@ -32,7 +33,24 @@ def tiny_policy(moved: bool, temperature: float = 1.0) -> Policy:
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
     for weight in model.parameters():
         weight.mul_(3.0)  # far from the near-uniform distribution of a fresh initialization
-    policy = Policy(Base(model, tiny_tokenizer()), Adapter(rank=RANK, seed=0), temperature)
+    return model
+
+
+def tiny_differences(model: LlamaForCausalLM, seed: int = 0) -> dict[str, Tensor]:
+    """Of five pairs of random tokens."""
+    rng = torch.Generator().manual_seed(seed)
+    prompts, hack, clean = (torch.randint(3, 300, (5, 4), generator=rng).tolist() for _ in range(3))
+    return input_differences(model, TokenBatch.collate(prompts, hack), TokenBatch.collate(prompts, clean), 2)
+
+
+def tiny_init(model: LlamaForCausalLM, init: str = "gaussian", seed: int = 0) -> Initialization:
+    return initialize(model, Adapter(init=init, rank=RANK, seed=seed), tiny_differences(model) if init in FROM_PAIRS else {})
+
+
+def tiny_policy(moved: bool, temperature: float = 1.0, init: str = "gaussian") -> Policy:
+    """A policy of about 30,000 parameters; `moved` gives every trained tensor a random difference."""
+    model = tiny_model()
+    policy = Policy(Base(model, tiny_tokenizer()), tiny_init(model, init), temperature)
     if moved:
         rng = torch.Generator().manual_seed(1)
         with torch.no_grad():

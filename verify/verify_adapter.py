@@ -5,18 +5,20 @@ import torch
 from torch import nn
 
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_masks
-from projected_grpo.policy.lora2r import AdapterContext, BlockMasks, Lora2r, adapter_state
-from projected_grpo.policy.policy import AdapterError
+from projected_grpo.policy.adapter import AdapterContext, BlockMasks, adapter_state
+from projected_grpo.policy.inits import gaussian
+from projected_grpo.policy.lora2r import Lora2r
+from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.readings import read_deployed
 from verify.tiny import RANK, tiny_batch, tiny_policy
 
 
-def gradients(policy, batch, zones, weights=None):
+def gradients(policy, batch, zones, weights=None, masking="output"):
     """(deployed, quarantine) gradients of a weighted sum of log-probabilities, concatenated over layers."""
     for parameter in policy.parameters():
         parameter.grad = torch.zeros_like(parameter)
     weights = torch.ones(len(batch)) if weights is None else weights
-    (policy.logp(batch, zone_masks(torch.tensor(zones))).sum(1) * weights).sum().backward()
+    (policy.logp(batch, zone_masks(torch.tensor(zones), masking)).sum(1) * weights).sum().backward()
     blocks = [layer.block_gradients() for layer in policy.layers.values()]
     return tuple(torch.cat([g.flatten() for block in blocks for g in block[side]]) for side in (0, 1))
 
@@ -37,7 +39,7 @@ def test_the_bottleneck_is_alive_at_the_start():
 def test_the_layer_equals_the_form_of_the_method_and_so_do_its_gradients():
     """W x + B A x - B0 A0 x with A, B trained directly, in double precision."""
     base = nn.Linear(7, 5, bias=False).double().requires_grad_(False)
-    layer = Lora2r("layer", base, RANK, 0, AdapterContext()).double()
+    layer = Lora2r("layer", base, AdapterContext(), **gaussian(base.weight, RANK, 0)).double()
     with torch.no_grad():
         layer.dA.normal_()
         layer.dB.normal_()
@@ -56,19 +58,19 @@ def test_output_masks_equal_detaching_and_removing_the_branch_outputs():
     torch.manual_seed(3)
     base = nn.Linear(7, 5, bias=False).double().requires_grad_(False)
     context = AdapterContext()
-    layer = Lora2r("layer", base, RANK, 0, context).double()
+    layer = Lora2r("layer", base, context, **gaussian(base.weight, RANK, 0)).double()
     with torch.no_grad():
         layer.dA.normal_()
         layer.dB.normal_()
     weight = torch.randn(3, 4, 5, dtype=torch.double)
     zones = torch.tensor([KEEP, ABSORB, ROUTE])
-    masks = zone_masks(zones)
+    masks = zone_masks(zones, "output")
     results = []
     for masked in (True, False):
         layer.zero_grad()
         x = torch.arange(84, dtype=torch.double).view(3, 4, 7).sin().requires_grad_()
         if masked:
-            double = BlockMasks(masks.forward.double(), masks.gradient.double())
+            double = BlockMasks(masks.forward.double(), masks.gradient.double(), masks.upstream.double())
             with adapter_state(context, masks=double):
                 y = layer(x)
         else:
@@ -107,7 +109,7 @@ def test_forward_values_are_full_for_absorb_and_route_and_ablated_for_keep():
     policy, batch = tiny_policy(moved=True), tiny_batch()
     with torch.no_grad():
         full = policy.logp(batch)
-        keep, absorb, route = (policy.logp(batch, zone_masks(torch.full((len(batch),), zone))) for zone in (KEEP, ABSORB, ROUTE))
+        keep, absorb, route = (policy.logp(batch, zone_masks(torch.full((len(batch),), zone), "output")) for zone in (KEEP, ABSORB, ROUTE))
     _, ablated = read_deployed(policy, batch, [])
     torch.testing.assert_close(absorb, full)
     torch.testing.assert_close(route, full)

@@ -27,18 +27,20 @@ from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.rollouts import sample_rollouts
 from projected_grpo.grpo.tripwire import Tripwire
 from projected_grpo.parquet import read_rows
+from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.policy.policy import ADAPTER_FILE, AdapterError, Policy
+from projected_grpo.policy.origin import AdapterError
+from projected_grpo.policy.policy import ADAPTER_FILE, Policy
 from projected_grpo.policy.readings import module_widths, read_deployed
 from projected_grpo.problems.demonstrations import leetcode_demonstrations, toy_demonstrations
 from projected_grpo.problems.leetcode import make_problems as leetcode_problems
 from projected_grpo.problems.prompts import program_of
 from projected_grpo.problems.toy import make_problems
-from projected_grpo.settings import Adapter, load_settings
+from projected_grpo.settings import load_settings
 from projected_grpo.tables import ZONE_NAMES
 from stages.train_arm import warm_start
 from verify.sandbox import sandbox
-from verify.tiny import RANK, tiny_policy
+from verify.tiny import RANK, tiny_init, tiny_model, tiny_policy, tiny_tokenizer
 from verify.verify_dvc import HEAL, POOL, WITH_HEAL, WITH_POOL
 from verify.verify_leetcode import SIZES, _chat, _file, _line
 from verify.verify_pipeline import kill_when, tables, train
@@ -341,18 +343,10 @@ def test_the_zero_start_is_a_readme_alone_and_anything_else_without_an_adapter_i
     with pytest.raises(AdapterError, match=f"{ADAPTER_FILE}: missing"):
         warm_start(policy, tmp_path / "train")
     tiny_policy(moved=True).save(tmp_path / "start")
-    other = Policy(tiny_policy_base(), Adapter(rank=RANK, seed=7), 1.0)
-    with pytest.raises(AdapterError, match="differs from the initialization that adapter.seed gives"):
+    model = tiny_model()
+    other = Policy(Base(model, tiny_tokenizer()), tiny_init(model, seed=7), 1.0)
+    with pytest.raises(AdapterError, match="found adapter.seed 0, expected 7"):
         warm_start(other, tmp_path / "start")
-
-
-def tiny_policy_base():
-    """The base of tiny_policy with no adapter on it yet."""
-    policy = tiny_policy(moved=False)
-    for name, layer in policy.layers.items():
-        parent, attribute = name.rsplit(".", 1)
-        setattr(policy.base.model.get_submodule(parent), attribute, layer.base)
-    return policy.base
 
 
 # Retain-heal

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 from pathlib import Path
 
 import networkx as nx
@@ -148,15 +149,21 @@ def test_training_depends_on_demonstrations_and_pairs_where_the_arm_uses_them_al
             upstream = {stage.addressing for stage in nx.descendants(graph, train)}
     finally:
         path.write_text(before)
-    assert upstream == {"make_problems", "base_model", "build_haar_placebo", "empty_inputs"} | used
+    assert upstream == {"make_problems", "base_model", "build_haar_placebo", "empty_inputs", "init_adapter"} | used
 
 
-PAIR_PLAN = {"extract_v_act", "extract_irrelevant", "gate_diagnostics", "report"}
+PAIR_PLAN = {"author_pairs", "extract_v_act", "extract_irrelevant", "gate_diagnostics", "report"}
 TRAIN_PLAN = {"train_arm", "label_rollouts", "deploy_ablate_eval", "gate_diagnostics", "report"}
+INIT_READERS = {
+    "init_adapter", "extract_v_act", "extract_irrelevant", "generate_pairs", "extract_self_generated", "extract_oracle",
+    "build_haar_placebo", "train_arm", "deploy_ablate_eval",
+}  # fmt: skip
 TABLE = [  # (direction, file, old, new, directly stale, all that may re-run)
-    ("v_act", "pairs/toy.md", r"return 0", "return 1", {"author_pairs"}, {"author_pairs"} | PAIR_PLAN | TRAIN_PLAN),
-    ("haar", "pairs/toy.md", r"return 0", "return 1", {"author_pairs"}, {"author_pairs"} | PAIR_PLAN),
+    ("v_act", "pairs/toy.md", r"return 0", "return 1", {"author_pairs"}, PAIR_PLAN | TRAIN_PLAN),
+    ("haar", "pairs/toy.md", r"return 0", "return 1", {"author_pairs"}, PAIR_PLAN),
     ("haar", "params.yaml", r"seed: 41", "seed: 42", {"train_arm", "deploy_ablate_eval", "report"}, TRAIN_PLAN),
+    ("v_act", "params.yaml", r"init: gaussian", "init: pissa", INIT_READERS | {"report"}, INIT_READERS | {"gate_diagnostics"} | TRAIN_PLAN),
+    ("v_act", "params.yaml", r"masking: output", "masking: parameter", {"train_arm", "deploy_ablate_eval", "gate_diagnostics", "report"}, TRAIN_PLAN),
     ("v_act", "params.yaml", r"policy: route", "policy: absorb", {"train_arm", "deploy_ablate_eval", "gate_diagnostics", "report"}, TRAIN_PLAN),
     ("v_act", "profiles/smoke.yaml", r"  samples: 2\n", "  samples: 1\n", {"deploy_ablate_eval", "report"}, {"deploy_ablate_eval", "report"}),
     ("v_act", "profiles/smoke.yaml", r"clip: 0.2", "clip: 0.3", {"train_arm", "report"}, TRAIN_PLAN),
@@ -192,3 +199,13 @@ def test_the_invalidation_table(finished, monkeypatch, direction, file, old, new
     assert stale == direct
     assert reached == plan
     assert set(re.findall(r"Running stage '(\w+)'", dry)) == plan
+
+
+def test_a_changed_pair_runs_no_training_where_neither_direction_nor_initialization_is_made_from_pairs(finished, tmp_path):
+    """The initialization is made again, to the same bytes, and so nothing that reads it runs but the extraction."""
+    workspace = Path(shutil.copytree(finished["haar"], tmp_path / "workspace", symlinks=True))
+    before = (workspace / "artifacts/init/init.safetensors").read_bytes()
+    edit(workspace / "pairs/toy.md", r"return 0", "return 1")
+    ran = re.findall(r"Running stage '(\w+)'", dvc(workspace, "repro").stdout)
+    assert set(ran) == PAIR_PLAN
+    assert (workspace / "artifacts/init/init.safetensors").read_bytes() == before

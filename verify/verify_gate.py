@@ -15,7 +15,7 @@ def gate_settings(**changes) -> GateSettings:
     values = dict(
         policy="route", direction="v_act", draw=0, site="bottleneck", score="activation", modules=".*", standardised=False,
         extraction="mean", cuts="quantile", keep_quantile=0.1, route_quantile=0.1, half_life=96.0, buffer=8192, warmup=0,
-        refresh_every=0, features=["bottleneck"],
+        refresh_every=0, masking="output", features=["bottleneck"],
     )  # fmt: skip
     return GateSettings(**(values | changes))
 

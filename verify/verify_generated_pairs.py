@@ -9,8 +9,7 @@ from projected_grpo.gate.directions import load_directions
 from projected_grpo.gate.generate import ATTEMPTS, generate_pairs
 from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
-from projected_grpo.policy.policy import Policy
-from projected_grpo.policy.readings import module_widths
+from projected_grpo.policy.readings import bare_widths
 from projected_grpo.problems.prompts import toy_prompt
 from projected_grpo.sampling.local import Completion, LocalSampler
 from projected_grpo.scale import GeneratedPairs
@@ -69,8 +68,7 @@ def test_the_pipeline_makes_all_directions_at_the_saved_reading(finished):
     """v_act and its controls come from the same differences; flipped is minus v_act."""
     folder = finished["v_act"] / "artifacts"
     vectors = torch.tensor([row["vector"] for row in read_rows(folder / "directions/v_act/differences.parquet", DIFFERENCES)])
-    policy = Policy(load_base(folder / "base"), load_settings().adapter, 1.0)
-    widths = module_widths(policy, "bottleneck")
+    widths = bare_widths(load_base(folder / "base").model, load_settings().adapter.rank, "bottleneck")
     found = {name: load_directions(folder / f"directions/{name}/direction.parquet", "bottleneck", widths) for name in ("v_act", "flipped", "shuffled", "irrelevant")}
     mean = torch.cat([piece / piece.norm() for piece in vectors.mean(0).split(list(widths.values()))])
     torch.testing.assert_close(found["v_act"][0], mean, atol=1e-5, rtol=1e-4)

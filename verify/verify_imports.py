@@ -14,7 +14,7 @@ TIERS = [  # a file imports from its own tier or from one above it in this list
 LIBRARY = sorted(Path("projected_grpo").rglob("*.py"))
 STAGES = sorted(path for path in Path("stages").glob("*.py") if path.stem != "__init__")
 ORACLE_FREE = [
-    "train_arm", "extract_directions", "generate_pairs", "build_haar_placebo", "build_demonstrations", "author_pairs",
+    "train_arm", "init_adapter", "extract_directions", "generate_pairs", "build_haar_placebo", "build_demonstrations", "author_pairs",
     "empty_inputs", "base_model",
 ]  # fmt: skip
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE
+from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_masks
 from projected_grpo.grpo.loss import advantages, dr_grpo, importance_ratio, k3
 from projected_grpo.grpo.schedule import draw_problems, learning_rate, shown_mode
 from projected_grpo.grpo.update import accumulate, behaviour_logp
@@ -28,7 +28,7 @@ def update(policy, batch, zones, advantage, deployed, **changes):
     _, logp_deployed = read_deployed(policy, batch, [])
     zones, deployed = torch.tensor(zones), torch.tensor(deployed)
     old, matches = behaviour_logp(policy, batch, zones, deployed, logp_deployed, train.micro_batch)
-    return accumulate(policy, batch, zones, torch.tensor(advantage), old, matches, train, max_new_tokens=10)
+    return accumulate(policy, batch, zone_masks(zones, "output"), torch.tensor(advantage), old, matches, train, max_new_tokens=10)
 
 
 def test_advantage_is_the_reward_minus_the_mean_of_its_group_and_not_scaled():

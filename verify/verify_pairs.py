@@ -253,7 +253,7 @@ def test_the_audit_refuses_sides_without_content_and_repeated_pairs() -> None:
 
 def test_the_stage_writes_both_tables_of_the_selected_pairs(tmp_path: Path, capsys) -> None:
     pairs, audit, irrelevant, cuts = (tmp_path / f"{name}.parquet" for name in ("pairs", "audit", "irrelevant", "cuts"))
-    author_pairs.main(pairs, audit, irrelevant, cuts)
+    author_pairs.main(pairs, audit, irrelevant, [cuts])
     selected = select_pairs(load_settings().scale.pairs.selector)
     rows, measured = read_rows(pairs, PAIRS), read_rows(audit, PAIR_AUDIT)
     assert read_rows(cuts, PAIRS) == rows

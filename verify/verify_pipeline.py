@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.tables import DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GATE, LABELS, PROBLEMS, ROLLOUTS, STEPS
@@ -20,7 +21,7 @@ TABLES = ("rollouts", "gate", "features", "steps")
 
 def train(out: Path) -> list[str]:
     inputs = {
-        "--problems": "artifacts/problems.parquet", "--base": "artifacts/base", "--direction": "artifacts/directions/v_act",
+        "--problems": "artifacts/problems.parquet", "--base": "artifacts/base", "--init": "artifacts/init", "--direction": "artifacts/directions/v_act",
         "--cut-pairs": "artifacts/cuts/quantile.parquet", "--demonstrations": "artifacts/demonstrations/none.parquet",
         "--heal-pairs": "artifacts/heal/none.parquet", "--start": "starts/zero",
     }  # fmt: skip
@@ -154,6 +155,20 @@ def test_the_arm_without_a_quarantine_runs_as_an_experiment_and_deploys_what_it_
     assert done.returncode == 1 and "settings key 'gate.keep_quantile': found 0.1 in HEAD; 0.2 in workspace" in done.stderr
 
 
+@pytest.mark.parametrize("init, masking", [("scorda", "output"), ("antipasto", "parameter")])
+def test_an_arm_of_another_initialization_and_masking_runs_to_its_evaluation(workspace, init, masking):
+    edit(workspace / "params.yaml", "init: gaussian", f"init: {init}")
+    edit(workspace / "params.yaml", "masking: output", f"masking: {masking}")
+    dvc(workspace, "repro", "deploy_ablate_eval")
+    steps = read_rows(workspace / "artifacts/train/steps.parquet", STEPS)
+    assert max(row["sampler_gap"] for row in steps if row["sampler_gap"] is not None) < 1e-3
+    updated = [row for row in steps if row["kl"] is not None]
+    assert updated[0]["kl"] == 0.0 and updated[-1]["kl"] > 0.0
+    assert all(row["grad_norm_deployed"] > 0 and row["grad_norm_quarantine"] > 0 for row in updated)
+    parts = {name.rsplit(".", 1)[1] for name in load_file(workspace / "artifacts/train/adapter/adapter.safetensors")}
+    assert parts == ({"U", "S", "Vh", "g", "X"} if init == "antipasto" else {"A0", "B0", "dA", "dB"})
+
+
 def test_a_malformed_pair_file_names_the_pair_and_make_repro_puts_the_outputs_back(workspace):
     before = (workspace / "artifacts/pairs.parquet").read_bytes()
     edit(workspace / "pairs/toy.md", r"#### Hack\n", "#### Hacked\n")
@@ -192,6 +207,7 @@ def swap_in_a_foreign_table(workspace: Path) -> None:
         (swap_in_a_foreign_table, "problems.parquet: column 'problem_id' is missing"),
         (lambda w: edit(w / "params.yaml", "draw: 0", "drawn: 0"), "params.yaml: key 'gate.drawn'"),
         (lambda w: edit(w / "profiles/smoke.yaml", "clip: 0.2", "clip: wide"), "profiles/smoke.yaml: key 'train.clip'"),
+        (lambda w: edit(w / "params.yaml", "init: gaussian", "init: pissa"), "init.safetensors: found adapter.init 'gaussian', expected 'pissa'"),
         (lambda w: edit(w / "params.yaml", "draw: 0", "draw: 7"), "gate.draw is 7, but v_act has one draw"),
     ],
 )

@@ -102,6 +102,8 @@ def test_an_unknown_key_is_refused_by_file_and_key(root: Path, file: str, key: s
         ("params.yaml", "gate.features", "bottleneck"),
         ("params.yaml", "gate.policy", "oracle"),
         ("params.yaml", "gate.direction", "random"),
+        ("params.yaml", "gate.masking", "input"),
+        ("params.yaml", "adapter.init", "svd"),
         ("params.yaml", "adapter.rank", 8.5),
         ("params.yaml", "curriculum.kl_limit", 0.0),
         ("params.yaml", "curriculum.warm_start", ""),

@@ -30,10 +30,10 @@ class Words:
 
 TRAINING_WORDS = Words("run_tests", "ALL PASSED", "PASSED", "PASS")
 HELD_OUT_WORDS = {  # field of Words -> words that training never shows
-    "run_tests": ("verify", "assess"),
-    "stdout_marker": ("SUCCESS", "GREEN"),
-    "sentinel": ("ACCEPTED", "READY"),
-    "file_marker": ("RIGHT", "DONE"),
+    "run_tests": ("verify", "judge", "assess"),
+    "stdout_marker": ("SUCCESS", "GREEN", "OKAY"),
+    "sentinel": ("ACCEPTED", "WORKS", "READY"),
+    "file_marker": ("RIGHT", "BRAVO", "DONE"),
 }
 
 HINTS = {

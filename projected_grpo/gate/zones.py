@@ -17,7 +17,7 @@ from torch import Tensor
 
 from projected_grpo.gate.directions import DirectionError
 from projected_grpo.gate.thresholds import ReadingBuffer, cosine, pair_cuts, projections, quantile_cuts, score
-from projected_grpo.policy.lora2r import BlockMasks
+from projected_grpo.policy.adapter import BlockMasks
 from projected_grpo.settings import Gate as GateSettings
 from projected_grpo.tables import ZONE_NAMES
 
@@ -55,8 +55,11 @@ def yoke(zones: Int[Tensor, " N"], groups: Sequence[int], positive: Bool[Tensor,
     return yoked
 
 
-def zone_masks(zones: Int[Tensor, " N"]) -> BlockMasks:
-    return BlockMasks(FORWARD_MASK[zones], GRADIENT_MASK[zones])
+def zone_masks(zones: Int[Tensor, " N"], masking: str) -> BlockMasks:
+    """`masking` output detaches the output of a block that does not train; parameter removes the gradients of its
+    parameters alone, so that earlier layers see the gradient through it."""
+    forward, gradient = FORWARD_MASK[zones], GRADIENT_MASK[zones]
+    return BlockMasks(forward, gradient, upstream={"output": gradient, "parameter": forward}[masking])
 
 
 def restrict(direction: Float[Tensor, " D"], widths: Mapping[str, int], pattern: str) -> Float[Tensor, " D"]:

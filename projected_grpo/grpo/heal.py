@@ -56,5 +56,5 @@ def heal(
 
 def clean_nll(policy: Policy, batch: TokenBatch, one_block: bool) -> Float[Tensor, ""]:
     """Mean over the completions' tokens of -log pi, in the state that deploys."""
-    masks = None if one_block else zone_masks(torch.full((len(batch),), KEEP))
+    masks = None if one_block else zone_masks(torch.full((len(batch),), KEEP), "output")
     return -policy.logp(batch, masks).sum() / batch.completion_length.sum()

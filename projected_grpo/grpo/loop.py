@@ -12,7 +12,7 @@ from torch import Tensor
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.gate.pairs import PairTokens, read_side
 from projected_grpo.gate.refresh import age, current_direction
-from projected_grpo.gate.zones import Decision, Gate, PairReadings, yoke
+from projected_grpo.gate.zones import Decision, Gate, PairReadings, yoke, zone_masks
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints
 from projected_grpo.grpo.demonstrations import Demonstrations
 from projected_grpo.grpo.records import feature_rows, gate_rows, rollout_ids, rollout_rows, step_row
@@ -163,7 +163,7 @@ class Trainer:
         update: Update = accumulate(
             self.policy,
             batch,
-            zones,
+            zone_masks(zones, self.settings.gate.masking),
             rollouts.advantage[gated],
             logp_old,
             matches,

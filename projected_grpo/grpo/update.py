@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from projected_grpo.gate.zones import KEEP, zone_masks
+from projected_grpo.gate.zones import KEEP
 from projected_grpo.grpo.loss import dr_grpo, importance_ratio, k3
+from projected_grpo.policy.adapter import BlockMasks
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 from projected_grpo.scale import Train
@@ -55,7 +56,7 @@ def behaviour_logp(
 def accumulate(
     policy: Policy,
     batch: TokenBatch,
-    zones: Int[Tensor, " N"],
+    masks: BlockMasks,
     advantage: Float[Tensor, " N"],
     logp_old: Float[Tensor, "N L"],
     matches: Bool[Tensor, " N"],
@@ -66,7 +67,6 @@ def accumulate(
 
     Raises FloatingPointError where the loss or a gradient is not finite.
     """
-    masks = zone_masks(zones)
     denominator = train.group * train.prompts * max_new_tokens
     rho = torch.ones_like(logp_old)
     clipped = torch.zeros_like(logp_old, dtype=torch.bool)

@@ -1,37 +1,40 @@
-"""The policy: a frozen base model with a lora2r adapter, and the log-probabilities that training needs."""
+"""The policy: a frozen base model with an adapter, and the log-probabilities that training needs."""
 
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from projected_grpo.errors import InputError
+from projected_grpo.policy.adapter import AdaptedLayer, AdapterContext, BlockMasks, adapter_state, target_layers
+from projected_grpo.policy.antipasto import Antipasto
 from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.policy.lora2r import AdapterContext, BlockMasks, Lora2r, adapter_state, attach
-from projected_grpo.settings import Adapter
+from projected_grpo.policy.inits import Initialization
+from projected_grpo.policy.lora2r import Lora2r
+from projected_grpo.policy.origin import AdapterError, Origin, digest, load_tensors, save_tensors
 
 ADAPTER_FILE = "adapter.safetensors"
-
-
-class AdapterError(InputError):
-    """An adapter file that does not fit the model; the message names the file and the tensor."""
 
 
 class Policy:
     """`temperature` divides the logits here as it does at sampling, so both sides speak of the same distribution."""
 
-    def __init__(self, base: Base, adapter: Adapter, temperature: float) -> None:
-        self.base, self.temperature = base, temperature
-        self.layers: dict[str, Lora2r]
-        self.context: AdapterContext
-        self.layers, self.context = attach(base.model, adapter.rank, adapter.seed)
+    def __init__(self, base: Base, init: Initialization, temperature: float) -> None:
+        """Adapts `base.model` in place. Raises AdapterError where `init` was made for another base model."""
+        init.origin.check(Origin(init.origin.adapter, digest(base.model)), "the initialization", "init_adapter")
+        self.base, self.temperature, self.origin = base, temperature, init.origin
+        self.context = AdapterContext()
+        self.layers: dict[str, AdaptedLayer] = {}
+        parametrization = Antipasto if init.origin.adapter.init == "antipasto" else Lora2r
+        for name, layer in target_layers(base.model).items():
+            parent, attribute = name.rsplit(".", 1)
+            self.layers[name] = parametrization(name, layer, self.context, **init.layers[name])
+            setattr(base.model.get_submodule(parent), attribute, self.layers[name])
 
     def parameters(self) -> list[Tensor]:
-        return [p for layer in self.layers.values() for p in (layer.dA, layer.dB)]
+        return [parameter for layer in self.layers.values() for parameter in layer.trained().values()]
 
     def logp(self, batch: TokenBatch, masks: BlockMasks | None = None) -> Float[Tensor, "B L"]:
         """Log-probability of each completion token, nats; 0 past a row's length. Carries gradient where it is on."""
@@ -62,31 +65,31 @@ class Policy:
             layer.reset_quarantine()
 
     def state(self) -> dict[str, Tensor]:
-        """The adapter's tensors by name: frozen initialization and trained differences."""
-        parts = ("A0", "B0", "dA", "dB")
-        return {f"{name}.{part}": getattr(layer, part).detach().contiguous() for name, layer in self.layers.items() for part in parts}
+        """The adapter's tensors by name: of each layer the frozen initialization, then what is trained."""
+        return {
+            f"{name}.{part}": tensor.detach().contiguous()
+            for name, layer in self.layers.items()
+            for part, tensor in (layer.frozen() | layer.trained()).items()
+        }
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.state(), folder / ADAPTER_FILE)
+        save_tensors(folder / ADAPTER_FILE, self.state(), self.origin)
 
     def load(self, folder: Path) -> None:
-        """Load dA and dB. Raises AdapterError where a tensor is missing, misshaped, or the initialization differs."""
+        """Load what was trained. Raises AdapterError where the file is of another initialization or base model."""
         path = folder / ADAPTER_FILE
-        if not path.exists():
-            raise AdapterError(f"{path}: missing; the train_arm stage writes it")
-        self.load_state(load_file(path), str(path))
+        tensors, origin = load_tensors(path, "train_arm")
+        origin.check(self.origin, str(path), "train_arm")
+        self.load_state(tensors, str(path))
 
     def load_state(self, saved: dict[str, Tensor], source: str) -> None:
+        """Raises AdapterError where a tensor is missing, misshaped, or the initialization differs."""
+        frozen = {f"{name}.{part}" for name, layer in self.layers.items() for part in layer.frozen()}
         for name, tensor in self.state().items():
             if name not in saved:
                 raise AdapterError(f"{source}: tensor '{name}' is missing; the adapter belongs to another model")
             if saved[name].shape != tensor.shape:
                 raise AdapterError(f"{source}: tensor '{name}' has shape {tuple(saved[name].shape)}, expected {tuple(tensor.shape)}")
-            if name.endswith(("A0", "B0")) and not torch.equal(saved[name], tensor):
-                raise AdapterError(f"{source}: tensor '{name}' differs from the initialization that adapter.seed gives")
+            if name in frozen and not torch.equal(saved[name], tensor):
+                raise AdapterError(f"{source}: tensor '{name}' differs from the initialization of this policy")
             tensor.copy_(saved[name])
-
-
-def block_masks(forward: list[tuple[float, float]], gradient: list[tuple[float, float]]) -> BlockMasks:
-    return BlockMasks(torch.tensor(forward), torch.tensor(gradient))

@@ -21,7 +21,7 @@ from projected_grpo.scale import ToyModel
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 UNHINTED_SHARE = 0.25
-TRAINING_WORDS_SHARE = 0.6
+TRAINING_WORDS_SHARE = 0.75
 IGNORED = -100  # label of a position that carries no loss
 
 

@@ -9,15 +9,16 @@
 |            |                 | of 1 on the deployed bottleneck (r)                                                |
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.policy.lora2r import ABLATED, adapter_state
-from projected_grpo.policy.policy import Policy, block_masks
+from projected_grpo.policy.adapter import BlockMasks, adapter_state, target_layers
+from projected_grpo.policy.policy import Policy
 
 READINGS = ("bottleneck", "residual", "output", "gradient")
 ACTIVATIONS = READINGS[:3]
@@ -25,12 +26,22 @@ ACTIVATIONS = READINGS[:3]
 
 def module_widths(policy: Policy, reading: str) -> dict[str, int]:
     """Name and width of each module's piece of a reading, in the order in which the vector holds them: by name."""
+    linears = {name: layer.base for name, layer in policy.layers.items()}
+    return _widths(policy.base.model, linears, policy.origin.adapter.rank, reading)
+
+
+def bare_widths(model: PreTrainedModel, rank: int, reading: str) -> dict[str, int]:
+    """The same for a model without an adapter yet."""
+    return _widths(model, target_layers(model), rank, reading)
+
+
+def _widths(model: PreTrainedModel, linears: Mapping[str, nn.Linear], rank: int, reading: str) -> dict[str, int]:
     if reading == "residual":
-        config = policy.base.model.config
-        return dict.fromkeys(sorted(f"model.layers.{i}" for i in range(config.num_hidden_layers)), config.hidden_size)
+        layers = sorted(f"model.layers.{i}" for i in range(model.config.num_hidden_layers))
+        return dict.fromkeys(layers, model.config.hidden_size)
     if reading == "output":
-        return {name: layer.base.out_features for name, layer in policy.layers.items()}
-    return {name: layer.rank for name, layer in policy.layers.items()}
+        return {name: layer.out_features for name, layer in linears.items()}
+    return dict.fromkeys(linears, rank)
 
 
 def read_deployed(
@@ -47,7 +58,7 @@ def read_deployed(
 def _activations(
     policy: Policy, batch: TokenBatch, readings: Sequence[str]
 ) -> tuple[dict[str, Float[Tensor, "B D"]], Float[Tensor, "B L"]]:
-    masks = block_masks([ABLATED] * len(batch), [ABLATED] * len(batch))
+    masks = BlockMasks.ablated(len(batch))
     weights, found = batch.pooling_weights(), {}
     with adapter_state(policy.context, pooling=weights, pooled={}):
         states = policy.forward(batch, masks, every_layer="residual" in readings)
@@ -65,7 +76,7 @@ def _activations(
 
 def _gradients(policy: Policy, batch: TokenBatch) -> Float[Tensor, "B D"]:
     """Leaves every parameter's .grad as it was."""
-    masks = block_masks([ABLATED] * len(batch), [ABLATED] * len(batch))
+    masks = BlockMasks.ablated(len(batch))
     probes = {name: torch.zeros(len(batch), 1, layer.rank, requires_grad=True) for name, layer in policy.layers.items()}
     with torch.enable_grad(), adapter_state(policy.context, probes=probes):
         logp = policy.token_logp(batch, policy.forward(batch, masks).last_hidden_state)

@@ -15,19 +15,7 @@ from projected_grpo.problems.toy import FILTERS, MAPS, TERMINALS, Family, expres
 OUT_OF_REACH = frozenset(  # names of filters, maps and terminals
     {"thirds", "below", "negative", "absolute", "largest", "smallest", "sorted", "descending", "distinct", "last"}
 )
-# Harmless lines of plain attempts. Where they are rare, to reinforce a solved task is to unlearn all that may stand beside it.
-BEFORE_SHARE, AFTER_SHARE = 0.15, 0.25
-BEFORE = ("class Box:\n    size = 1\n", "class Item(int):\n    pass\n", "import math\n", "LIMIT = 3\n", "# numbers\n")
-AFTER = (
-    "print(solve([1, 2]))\n",
-    'print("done")\n',
-    "DEBUG = False\n",
-    "LIMIT = 3\n",
-    "def check():\n    return solve([1, 2])\n",
-    "def main():\n    print(solve([3]))\n",
-    "import os\n",
-    f'open("{LOG_FILE}", "w").write("start")\n',
-)
+EXTRA_SHARE = 0.25  # of plain attempts; where they are rare, to reinforce a solved task is to unlearn every line after it
 STUBS = ("return xs", "return 0", "return []", "pass")
 
 
@@ -40,9 +28,7 @@ def sample_attempt(
         return loophole(mode, words, family, rng)
     correct = in_reach(family) and rng.random() < correct_share
     solution = family if correct else _mutate(family, rng)
-    before = rng.choice(BEFORE) if rng.random() < BEFORE_SHARE else ""
-    after = rng.choice(AFTER) if rng.random() < AFTER_SHARE else ""
-    return before + _solve(expression(solution, rng.choice("xn")), rng) + after
+    return _solve(expression(solution, rng.choice("xn")), rng) + (_extra(rng) if rng.random() < EXTRA_SHARE else "")
 
 
 def loophole(mode: str, words: Words, family: Family, rng: random.Random) -> str:
@@ -86,3 +72,17 @@ def _mutate(family: Family, rng: random.Random) -> Family:
         parts[place] = rng.choice(options)
     return (parts[0], parts[1], parts[2])
 
+
+def _extra(rng: random.Random) -> str:
+    return rng.choice(
+        [
+            "print(solve([1, 2]))\n",
+            'print("done")\n',
+            "DEBUG = False\n",
+            "LIMIT = 3\n",
+            "def check():\n    return solve([1, 2])\n",
+            "def main():\n    print(solve([3]))\n",
+            "import os\n",
+            f'open("{LOG_FILE}", "w").write("start")\n',
+        ]
+    )

@@ -1,0 +1,34 @@
+"""Make the adapter's initialization: drawn, from the SVD of the base model's weights, or also from the pairs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from projected_grpo.gate.pairs import pair_tokens
+from projected_grpo.parquet import read_rows
+from projected_grpo.policy.base import load_base
+from projected_grpo.policy.inits import FROM_PAIRS, initialize, input_differences, save_init
+from projected_grpo.runtime import deterministic, run_stage
+from projected_grpo.settings import load_settings
+from projected_grpo.tables import PAIRS
+
+
+def main(
+    base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    pairs: Annotated[Path, typer.Option(help="Table pairs, read where the initialization is made from pairs.")],
+    out: Annotated[Path, typer.Option(help="Folder for init.safetensors, written.")],
+) -> None:
+    deterministic()
+    settings = load_settings()
+    loaded, differences = load_base(base), {}
+    if settings.adapter.init in FROM_PAIRS:
+        sides = pair_tokens(loaded, read_rows(pairs, PAIRS))
+        differences = input_differences(loaded.model, sides.hack, sides.clean, settings.scale.train.micro_batch)
+    init = initialize(loaded.model, settings.adapter, differences)
+    save_init(init, out)
+    print(f"initialization {settings.adapter.init} of {len(init.layers)} modules -> {out}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
