@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from projected_grpo.curriculum import Curriculum
 from projected_grpo.errors import InputError
+from projected_grpo.monitor import Monitor
 from projected_grpo.scale import Count, Natural, Positive, Profile, Section
 
 Tail = Annotated[float, Field(gt=0.0, lt=0.5)]
@@ -26,7 +27,7 @@ class SettingsError(InputError):
 
 
 class Gate(Section):
-    policy: Literal["none", "absorb", "route", "yoked"]  # none: rank 2r trains and deploys as one block
+    policy: Literal["none", "absorb", "route", "yoked", "labelled"]  # none: rank 2r trains and deploys as one block
     direction: Literal["v_act", "haar", "shuffled", "flipped", "irrelevant", "self_generated", "oracle"]
     draw: Natural  # which draw of haar or shuffled; 0 for the others
     site: Literal["bottleneck", "residual", "output"]  # where the gate reads
@@ -88,7 +89,13 @@ class Settings(Section):
     adapter: Adapter
     placebo: Placebo
     curriculum: Curriculum
+    monitor: Monitor
     scale: Profile
+
+    @model_validator(mode="after")
+    def _one_intervention(self) -> "Settings":
+        self.monitor.check(self.gate.policy)
+        return self
 
     @model_validator(mode="after")
     def _demonstrations_fit_the_group(self) -> "Settings":

@@ -96,11 +96,12 @@ ROLLOUTS = _table(
     program=(STR, "the part of the text that is graded"),
     sampler_logprob=(LOGPROBS, "log-probability of each completion token at sampling time, nats; null for a demonstration"),
     reward=(F32, "paid by the environment"),
-    advantage=(F32, "reward - mean reward of the group"),
+    advantage=(F32, "reward - mean reward of the group; after the penalty, or over what screening leaves"),
+    suspicion=(F32, "of the probe or the judge, in [0, 1]; null without a monitor and under the ground-truth monitor"),
 )
 GATE = _table(
     "gate", ["rollout_id"],
-    rollout_id=(STR, "as in rollouts; only rollouts of groups whose rewards differ are here"),
+    rollout_id=(STR, "as in rollouts; only rollouts of groups whose rewards differ are here, less what was screened"),
     score=(F32, "dot product of reading and direction; standardised by module where the gate is"),
     cosine=(F32, "cosine of reading and direction over the modules that count"),
     t_low=(F32, "keep cut of that step; null while warming up"),
@@ -142,6 +143,7 @@ STEPS = _table(
     score_p90=(F64, "90% quantile of the step's routing scores"),
     direction_age=(I32, "optimizer steps since the weights for which the direction was made"),
     sampler_gap=(F64, "largest |sampler - trainer| log-probability of a deployed rollout's token, nats; null without any"),
+    flagged_share=(F64, "of the policy's rollouts, by the probe or the judge; null as for suspicion"),
 )
 LABELS = _table(
     "labels", ["rollout_id"],

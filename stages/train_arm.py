@@ -1,10 +1,11 @@
-"""Train one arm: GRPO in the exploitable environment, its updates routed by a direction.
+"""Train one arm: GRPO in the exploitable environment, its updates routed by a direction or corrected by a monitor.
 
 Outputs are written only at the end. A killed run resumes from its last checkpoint, which lies outside of DVC's outputs.
 """
 
 import json
 import platform
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,7 @@ from projected_grpo.grpo.checkpoint import TABLES, Checkpoints, fingerprint
 from projected_grpo.grpo.demonstrations import Demonstrations
 from projected_grpo.grpo.heal import heal
 from projected_grpo.grpo.loop import Trainer
+from projected_grpo.grpo.monitors import open_monitor
 from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import load_init
@@ -31,8 +33,8 @@ from projected_grpo.settings import load_settings
 from projected_grpo.tables import DEMONSTRATIONS, PAIRS, PROBLEMS, ZONE_NAMES
 
 ROOMS = (
-    "env", "gate", "grpo", "policy", "problems", "sampling", "curriculum.py", "parquet.py", "runtime.py", "scale.py", "seeds.py",
-    "settings.py", "tables.py",
+    "env", "gate", "grpo", "policy", "problems", "sampling", "curriculum.py", "monitor.py", "parquet.py", "runtime.py",
+    "scale.py", "seeds.py", "settings.py", "tables.py",
 )  # fmt: skip
 CODE = [Path("stages/train_arm.py"), *(Path("projected_grpo") / room for room in ROOMS)]
 
@@ -46,6 +48,7 @@ def main(
     demonstrations: Annotated[Path, typer.Option(help="Table demonstrations; empty where the curriculum has none.")],
     heal_pairs: Annotated[Path, typer.Option(help="Table pairs: those that training heals on; empty where it does not.")],
     start: Annotated[Path, typer.Option(help="Folder of the adapter that training starts from, or starts/zero.")],
+    monitor: Annotated[Path, typer.Option(help="Folder of the arm's kind of monitor.")],
     out: Annotated[Path, typer.Option(help="Folder for adapter/, tables and run.json, written.")],
 ) -> None:
     deterministic()
@@ -67,12 +70,19 @@ def main(
         pool = Demonstrations.load(read_rows(demonstrations, DEMONSTRATIONS), rows, policy.base, settings)
     if curriculum.heal_epochs:
         clean = pair_tokens(policy.base, read_rows(heal_pairs, PAIRS)).clean
-    inputs = [problems, base, init, direction, cut_pairs, demonstrations, heal_pairs, start]
+    inputs = [problems, base, init, direction, cut_pairs, demonstrations, heal_pairs, start, monitor]
+    if settings.monitor.kind == "judge" and not settings.monitor.judge_is_endpoint:
+        inputs.append(Path(settings.monitor.judge))
     key = fingerprint(settings.model_dump_json(exclude={"placebo"}), inputs, CODE)
     checkpoints = Checkpoints(scratch_root() / key)
     progress = Progress(train.steps)
-    with Sandbox(settings.scale.grading) as sandbox:
-        trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, sandbox, pool)
+    ground_truth = ["--problems", str(problems), "--ground-truth", str(monitor / "ground_truth.parquet")]
+    command = [sys.executable, "-m", "stages.ground_truth_monitor", *ground_truth]
+    with (
+        Sandbox(settings.scale.grading) as sandbox,
+        open_monitor(settings, monitor, policy.base, sum(widths.values()), command) as watching,
+    ):
+        trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, sandbox, pool, watching)
         resumed = trainer.run(checkpoints, progress.line)
     diverged = trainer.tripwire.diverged_at_step
     if diverged is not None:

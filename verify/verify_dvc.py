@@ -12,16 +12,29 @@ from ruamel.yaml import YAML
 
 from projected_grpo.scale import Profile
 from projected_grpo.settings import Settings
+from stages.build_ground_truth_monitor import CODE, digest
 from verify.closure import import_closure
 from verify.workspace import dvc, edit
 
 STAGES = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
 SHARED = {  # imported by every stage; they check, print and fail, and decide no value (settings are declared by key)
     *("projected_grpo/__init__.py", "projected_grpo/errors.py"),
-    *("projected_grpo/curriculum.py", "projected_grpo/runtime.py", "projected_grpo/scale.py", "projected_grpo/settings.py"),
+    *("projected_grpo/curriculum.py", "projected_grpo/monitor.py", "projected_grpo/runtime.py", "projected_grpo/scale.py"),
+    "projected_grpo/settings.py",
 }
 MODULE = {stage: re.search(r"python -m (stages\.\w+)", text["cmd"])[1].replace(".", "/") + ".py" for stage, text in STAGES.items()}
-READERS = {"train_arm": ["projected_grpo/grpo/loop.py", "projected_grpo/gate/refresh.py"]}  # library files that receive the whole settings
+READERS = {  # library files that receive the whole settings
+    "train_arm": ["projected_grpo/grpo/loop.py", "projected_grpo/grpo/monitors.py", "projected_grpo/gate/refresh.py"],
+}
+HASHED = {"build_ground_truth_monitor": Path("stages/ground_truth_monitor.py")}  # a program whose code is hashed, never imported
+PROPERTIES = {"gate.reading": {"gate.score", "gate.site"}}  # of the settings -> the keys that decide it
+
+
+def closure_of(stage: str) -> set[str]:
+    files = import_closure(Path(MODULE[stage]))
+    if stage in HASHED:
+        files |= import_closure(HASHED[stage])
+    return {str(path) for path in files}
 
 
 def declared_settings(stage: dict) -> set[str]:
@@ -60,12 +73,13 @@ def settings_read(path: str) -> set[str]:
     inner = {child.value for child in ast.walk(tree) if isinstance(child, ast.Attribute)}
     names = {dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node not in inner | aliased}
     read = {name.removeprefix("settings.") for name in names if name and name != "settings"}
-    return {re.sub(r"\.(kind|model_dump(_json)?)$", "", name) for name in read if not name.startswith("model_dump")}
+    read = {re.sub(r"\.(kind|model_dump(_json)?)$", "", name) for name in read if not name.startswith("model_dump")}
+    return {key for name in read for key in PROPERTIES.get(name, {name})}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_declared_dependencies_cover_the_import_closure(stage):
-    closure = {str(path) for path in import_closure(Path(MODULE[stage]))}
+    closure = closure_of(stage)
     needed = {name for name in closure - SHARED if not name.endswith("__init__.py")}
     declared = STAGES[stage]["deps"]
     missing = {name for name in needed if not any(name == dep or name.startswith(f"{dep}/") for dep in declared)}
@@ -74,8 +88,7 @@ def test_declared_dependencies_cover_the_import_closure(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_declared_code_is_in_the_import_closure(stage):
-    closure = {str(path) for path in import_closure(Path(MODULE[stage]))}
-    closure |= {"projected_grpo/env/sandbox/child.py"}  # started by the runner as a script
+    closure = closure_of(stage) | {"projected_grpo/env/sandbox/child.py"}  # started by the runner as a script
     for dep in STAGES[stage]["deps"]:
         if dep.startswith(("projected_grpo", "stages")):
             assert any(name == dep or name.startswith(f"{dep}/") for name in closure), f"{stage} does not import {dep}"
@@ -113,7 +126,8 @@ def test_every_output_of_a_command_is_an_output_of_its_stage_and_nothing_persist
 def test_training_does_not_depend_on_ground_truth_or_on_pairs_it_does_not_use():
     deps = STAGES["train_arm"]["deps"]
     assert "artifacts/ground_truth.parquet" not in deps and "artifacts/pairs.parquet" not in deps
-    assert "artifacts/directions/${gate.direction}" in deps
+    assert "artifacts/directions/${gate.direction}" in deps and "artifacts/monitors/${monitor.kind}" in deps
+    assert not any(dep.startswith("artifacts/monitors") and "$" not in dep for dep in deps)
     assert not any(dep == "projected_grpo/env" or "oracle" in dep for dep in deps)
     templated = {"artifacts/demonstrations/${curriculum.pool}.parquet", "artifacts/heal/${curriculum.heal_pairs}.parquet"}
     assert templated | {"${curriculum.warm_start}"} < set(deps)
@@ -152,11 +166,28 @@ def test_training_depends_on_demonstrations_and_pairs_where_the_arm_uses_them_al
     assert upstream == {"make_problems", "base_model", "build_haar_placebo", "empty_inputs", "init_adapter"} | used
 
 
-PAIR_PLAN = {"author_pairs", "extract_v_act", "extract_irrelevant", "gate_diagnostics", "report"}
+def test_the_ground_truth_monitor_s_folder_changes_with_the_code_of_its_process(tmp_path, monkeypatch):
+    stage = "build_ground_truth_monitor"
+    needed = {str(path) for path in import_closure(HASHED[stage]) if path.name != "__init__.py"} - SHARED
+    listed = {str(file) for path in map(Path, CODE) for file in ([path] if path.is_file() else path.rglob("*.py"))}
+    assert needed <= listed and set(CODE) <= set(STAGES[stage]["deps"])
+    for name in listed:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(name, tmp_path / name)
+    before = digest(CODE)
+    monkeypatch.chdir(tmp_path)
+    assert digest(CODE) == before
+    for name in ("projected_grpo/env/oracle.py", "projected_grpo/env/sandbox/child.py", "projected_grpo/evaluation/labels.py"):
+        edit(Path(name), r"\Z", "# x\n")
+        assert digest(CODE) != before
+        before = digest(CODE)
+
+
+PAIR_PLAN = {"author_pairs", "extract_v_act", "extract_irrelevant", "build_probe", "gate_diagnostics", "report"}
 TRAIN_PLAN = {"train_arm", "label_rollouts", "deploy_ablate_eval", "gate_diagnostics", "report"}
 INIT_READERS = {
     "init_adapter", "extract_v_act", "extract_irrelevant", "generate_pairs", "extract_self_generated", "extract_oracle",
-    "build_haar_placebo", "train_arm", "deploy_ablate_eval",
+    "build_haar_placebo", "build_probe", "train_arm", "deploy_ablate_eval",
 }  # fmt: skip
 TABLE = [  # (direction, file, old, new, directly stale, all that may re-run)
     ("v_act", "pairs/toy.md", r"return 0", "return 1", {"author_pairs"}, PAIR_PLAN | TRAIN_PLAN),
@@ -167,7 +198,10 @@ TABLE = [  # (direction, file, old, new, directly stale, all that may re-run)
     ("v_act", "params.yaml", r"policy: route", "policy: absorb", {"train_arm", "deploy_ablate_eval", "gate_diagnostics", "report"}, TRAIN_PLAN),
     ("v_act", "profiles/smoke.yaml", r"  samples: 2\n", "  samples: 1\n", {"deploy_ablate_eval", "report"}, {"deploy_ablate_eval", "report"}),
     ("v_act", "profiles/smoke.yaml", r"clip: 0.2", "clip: 0.3", {"train_arm", "report"}, TRAIN_PLAN),
-    ("v_act", "projected_grpo/env/oracle.py", r"\Z", "# x\n", {"extract_oracle", "label_rollouts", "deploy_ablate_eval"}, {"extract_oracle"} | TRAIN_PLAN - {"train_arm"}),
+    ("v_act", "projected_grpo/env/oracle.py", r"\Z", "# x\n", {"extract_oracle", "build_ground_truth_monitor", "label_rollouts", "deploy_ablate_eval"}, {"extract_oracle", "build_ground_truth_monitor"} | TRAIN_PLAN - {"train_arm"}),
+    ("v_act", "params.yaml", r"false_positive_rate: 0.05", "false_positive_rate: 0.1", {"build_probe", "train_arm", "report"}, {"build_probe"} | TRAIN_PLAN),
+    ("v_act", "stages/build_judge.py", r"one word", "a word", {"build_judge"}, {"build_judge"}),
+    ("v_act", "params.yaml", r"(?s)policy: route(.*?)kind: none", r"policy: labelled\1kind: ground_truth", {"train_arm", "deploy_ablate_eval", "gate_diagnostics", "report"}, TRAIN_PLAN),
     ("v_act", "projected_grpo/reporting/html.py", r"\Z", "# x\n", {"report"}, {"report"}),
     ("v_act", "projected_grpo/grpo/loss.py", r"\Z", "# x\n", {"train_arm"}, TRAIN_PLAN),
     ("v_act", "projected_grpo/problems/demonstrations.py", r"\Z", "# x\n", {"build_demonstrations"}, {"build_demonstrations"}),
@@ -201,11 +235,37 @@ def test_the_invalidation_table(finished, monkeypatch, direction, file, old, new
     assert set(re.findall(r"Running stage '(\w+)'", dry)) == plan
 
 
-def test_a_changed_pair_runs_no_training_where_neither_direction_nor_initialization_is_made_from_pairs(finished, tmp_path):
-    """The initialization is made again, to the same bytes, and so nothing that reads it runs but the extraction."""
+@pytest.mark.parametrize(
+    "policy, kind, use, above",
+    [
+        ("route", "none", "none", set()),
+        ("none", "probe", "penalty", {"author_pairs", "build_probe"}),
+        ("none", "judge", "screening", {"build_judge"}),
+        ("none", "ground_truth", "penalty", {"build_ground_truth_monitor"}),
+        ("labelled", "ground_truth", "none", {"build_ground_truth_monitor"}),
+    ],
+)
+def test_training_lies_below_the_monitor_of_its_own_kind_alone(finished, monkeypatch, policy, kind, use, above):
+    """So a pair edit re-runs an arm (of a Haar direction) only with a probe, and ground truth or the oracle's code only
+    an arm that uses it."""
+    path = finished["haar"] / "params.yaml"
+    before = path.read_text()
+    try:
+        edit(path, "policy: route", f"policy: {policy}")
+        edit(path, r"kind: none( .*)\n  use: none", rf"kind: {kind}\1\n  use: {use}")
+        monkeypatch.chdir(finished["haar"])
+        with Repo() as repo:
+            graph = repo.index.graph
+            train = next(stage for stage in graph if stage.addressing == "train_arm")
+            needed = {stage.addressing for stage in nx.descendants(graph, train)}
+    finally:
+        path.write_text(before)
+    watched = {"author_pairs", "build_probe", "build_judge", "build_ground_truth_monitor", "extract_oracle"}
+    assert needed & watched == above
+
+
+def test_a_changed_pair_re_runs_what_is_made_from_pairs_and_not_the_training_of_a_haar_arm(finished, tmp_path):
     workspace = Path(shutil.copytree(finished["haar"], tmp_path / "workspace", symlinks=True))
-    before = (workspace / "artifacts/init/init.safetensors").read_bytes()
     edit(workspace / "pairs/toy.md", r"return 0", "return 1")
     ran = re.findall(r"Running stage '(\w+)'", dvc(workspace, "repro").stdout)
-    assert set(ran) == PAIR_PLAN
-    assert (workspace / "artifacts/init/init.safetensors").read_bytes() == before
+    assert set(ran) == PAIR_PLAN - {"extract_irrelevant"}

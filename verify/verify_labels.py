@@ -147,7 +147,7 @@ def _rollouts(step: int, program: str) -> list[dict]:
     texts = {"problem_id": "p", "shown_mode": "run_tests", "source": "policy", "sampled_with": "full"}
     texts |= {"text": program, "program": program}
     lists = {"prompt_tokens": [1], "completion_tokens": [2], "sampler_logprob": [0.0]}
-    return [{"rollout_id": f"{step}", "step": step, "sample": 0, "reward": 0.0, "advantage": 0.0} | texts | lists]
+    return [{"rollout_id": f"{step}", "step": step, "sample": 0, "reward": 0.0, "advantage": 0.0, "suspicion": None} | texts | lists]
 
 
 def test_a_running_job_is_labelled_checkpoint_by_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

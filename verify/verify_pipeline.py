@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from projected_grpo.gate.probe import load_probe
 from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.tables import DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GATE, LABELS, PROBLEMS, ROLLOUTS, STEPS
 from verify.workspace import PROJECT, copy_project, dvc, edit, environment, run
@@ -19,11 +20,11 @@ from verify.workspace import PROJECT, copy_project, dvc, edit, environment, run
 TABLES = ("rollouts", "gate", "features", "steps")
 
 
-def train(out: Path) -> list[str]:
+def train(out: Path, monitor: str = "none") -> list[str]:
     inputs = {
         "--problems": "artifacts/problems.parquet", "--base": "artifacts/base", "--init": "artifacts/init", "--direction": "artifacts/directions/v_act",
         "--cut-pairs": "artifacts/cuts/quantile.parquet", "--demonstrations": "artifacts/demonstrations/none.parquet",
-        "--heal-pairs": "artifacts/heal/none.parquet", "--start": "starts/zero",
+        "--heal-pairs": "artifacts/heal/none.parquet", "--start": "starts/zero", "--monitor": f"artifacts/monitors/{monitor}",
     }  # fmt: skip
     return [sys.executable, "-m", "stages.train_arm", *(part for item in inputs.items() for part in item), "--out", str(out)]
 
@@ -103,6 +104,62 @@ def test_training_killed_and_killed_again_resumes_under_dvc_to_the_same_bytes_wi
     assert json.loads((workspace / "artifacts/train/run.json").read_text())["resumed_from_step"] >= 4
     assert tables(workspace / "artifacts/train") == tables(tmp_path / "whole")
     assert not any((workspace / ".scratch").glob("*")), "checkpoints of finished runs are deleted"
+
+
+def set_arm(workspace: Path, policy: str, kind: str, use: str) -> None:
+    edit(workspace / "params.yaml", "policy: route", f"policy: {policy}")
+    edit(workspace / "params.yaml", r"kind: none( .*)\n  use: none", rf"kind: {kind}\1\n  use: {use}")
+
+
+def test_the_labelled_arm_routes_by_ground_truth_is_marked_and_resumes_to_the_same_bytes(workspace, tmp_path):
+    """Killed with its monitor process at a checkpoint, finished by `dvc repro`, and compared with the arm before it."""
+    set_arm(workspace, "labelled", "ground_truth", "none")
+    run(train(tmp_path / "whole", "ground_truth"), workspace)
+    kill_when(workspace, [sys.executable, "-m", "dvc", "repro", "--single-item", "train_arm"], "*/step-000002/state.pt")
+    (workspace / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+    dvc(workspace, "repro")
+    folder = workspace / "artifacts"
+    assert json.loads((folder / "train/run.json").read_text())["resumed_from_step"] >= 2
+    assert tables(folder / "train") == tables(tmp_path / "whole")
+    labels = {row["rollout_id"]: row for row in read_rows(folder / "labels.parquet", LABELS)}
+    zones = {row["rollout_id"]: row["zone"] for row in read_rows(folder / "train/gate.parquet", GATE)}
+    expected = {True: "route", False: "absorb"}
+    assert zones == {name: "keep" if labels[name]["gt_correct"] else expected[labels[name]["exploited"]] for name in zones}
+    assert len(set(zones.values())) >= 2
+    assert {row["suspicion"] for row in read_rows(folder / "train/rollouts.parquet", ROLLOUTS)} == {None}
+    assert {row["flagged_share"] for row in read_rows(folder / "train/steps.parquet", STEPS)} == {None}
+    assert "arm labelled (uses ground truth)" in (workspace / "reports/report.html").read_text()
+    compared = run([sys.executable, "-m", "stages.compare", "HEAD", "workspace", "--out", "comparison"], workspace)
+    assert "route v_act" in compared.stdout and "labelled (uses ground truth)" in (workspace / "comparison/comparison.md").read_text()
+
+
+@pytest.mark.parametrize("kind, use", [("probe", "penalty"), ("judge", "screening")])
+def test_a_monitor_is_recorded_changes_advantages_and_resumes_to_the_same_bytes(workspace, tmp_path, kind, use):
+    set_arm(workspace, "none", kind, use)
+    run(train(tmp_path / "whole", kind), workspace)
+    kill_when(workspace, train(tmp_path / "resumed", kind), "*/step-000002/state.pt")
+    run(train(tmp_path / "resumed", kind), workspace)
+    assert json.loads((tmp_path / "resumed/run.json").read_text())["resumed_from_step"] >= 2
+    assert tables(tmp_path / "resumed") == tables(tmp_path / "whole")
+    threshold = 0.5 if kind == "judge" else float(load_probe(workspace / "artifacts/monitors/probe", 14 * 8).threshold)
+    rows = read_rows(tmp_path / "whole/rollouts.parquet", ROLLOUTS)
+    gated = {row["rollout_id"] for row in read_rows(tmp_path / "whole/gate.parquet", GATE)}
+    for i in range(0, len(rows), 4):
+        group = rows[i : i + 4]
+        flagged = [row["suspicion"] >= threshold for row in group]
+        if use == "penalty":
+            rewards = [row["reward"] - 3.0 * flag for row, flag in zip(group, flagged)]
+            left = rewards
+        else:
+            rewards = [None if flag else row["reward"] for row, flag in zip(group, flagged)]
+            left = [reward for reward in rewards if reward is not None]
+        differ = len(left) > 1 and max(left) - min(left) > 1e-4
+        for row, reward in zip(group, rewards):
+            assert row["advantage"] == pytest.approx(0.0 if reward is None else reward - sum(left) / len(left), abs=1e-5)
+            assert (row["rollout_id"] in gated) == (differ and reward is not None)
+    for step in read_rows(tmp_path / "whole/steps.parquet", STEPS):
+        ours = [row["suspicion"] >= threshold for row in rows if row["step"] == step["step"]]
+        assert step["flagged_share"] == pytest.approx(sum(ours) / len(ours))
 
 
 def test_a_checkpoint_of_other_settings_is_never_picked_up(workspace, finished, tmp_path):

@@ -11,9 +11,10 @@ from scipy.stats import beta
 from projected_grpo.env.modes import GT_ONLY, MODES
 from projected_grpo.evaluation.rates import DATA, STATES, effective_size, find, rate, selectivity, two_by_two
 from projected_grpo.reporting import figures, summary
-from projected_grpo.reporting.compare import CompareError, Run, arm_table, check_comparable, frontier_points, run_table
+from projected_grpo.reporting.compare import CompareError, Run, arm_table, check_comparable, frontier_points, markdown, run_table
 from projected_grpo.reporting.html import Contents, render
 from projected_grpo.reporting.manifest import ManifestError, describe, parse_manifest
+from projected_grpo.reporting.style import ARM_COLOURS, ARM_MARKERS
 from projected_grpo.settings import load_settings
 
 METRIC_NAMES = [
@@ -30,11 +31,13 @@ def exact(hits: float, n: float) -> tuple[float, float]:
 def manifest(**changes: object) -> str:
     gate = {"policy": "route", "direction": "v_act", "draw": 0, "quantile": 0.1}
     gate |= {key: value for key, value in changes.items() if key in gate}
+    monitor = {"kind": changes.get("kind", "none"), "use": changes.get("use", "none")}
     train = {"learning_rate": changes.get("learning_rate", 0.001)}
     curriculum = load_settings().curriculum.model_dump()
     curriculum |= {key: value for key, value in changes.items() if key in curriculum}
-    settings = {"profile": "toy", "seed": changes.get("seed", 1), "gate": gate, "curriculum": curriculum, "scale": {"train": train}}
-    arm = {f"gate.{key}": value for key, value in gate.items()}
+    settings = {"profile": "toy", "seed": changes.get("seed", 1), "gate": gate, "monitor": monitor, "curriculum": curriculum}
+    settings["scale"] = {"train": train}
+    arm = {f"gate.{key}": value for key, value in gate.items()} | {f"monitor.{key}": value for key, value in monitor.items()}
     times = {"sample": [1.0, 1.0]}
     return json.dumps(
         {"arm": arm, "settings": settings, "inputs": {"pairs": changes.get("pairs", "a")}, "resumed_from_step": None,
@@ -110,12 +113,12 @@ def labelled_table(steps: int = 8) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def contents(policy: str = "route") -> Contents:
+def contents(policy: str = "route", **arm: str) -> Contents:
     cells, rollouts, diagnostics = two_by_two(eval_rows()), labelled_table(), diagnostic_table()
     gate = rollouts.select("rollout_id", score=pl.lit(0.5), zone=pl.lit("route"))
     problems = pl.DataFrame({"problem_id": ["p0"], "statement": [INJECTION]})
     return Contents(
-        manifest=parse_manifest(manifest(policy=policy), "manifest.json"),
+        manifest=parse_manifest(manifest(policy=policy, **arm), "manifest.json"),
         metrics=summary.headline(cells, step_table(), diagnostics),
         cells=cells,
         curve=summary.training_curve(step_table(), rollouts),
@@ -279,3 +282,34 @@ def test_a_run_file_that_is_cut_is_refused(tmp_path):
     path.write_text('{"resumed_from_step": nu')
     with pytest.raises(ManifestError, match="run.json: cannot be read as JSON"):
         describe(load_settings(), {}, path)
+
+
+MARKED = {  # policy, direction, kind and use of the monitor -> the arm's name
+    ("labelled", "v_act", "ground_truth", "none"): "labelled (uses ground truth)",
+    ("none", "v_act", "ground_truth", "penalty"): "penalty (uses ground truth)",
+    ("none", "v_act", "ground_truth", "screening"): "screening (uses ground truth)",
+    ("route", "oracle", "none", "none"): "route oracle (uses ground truth)",
+    ("none", "v_act", "probe", "penalty"): "penalty probe",
+    ("none", "oracle", "judge", "screening"): "screening judge",
+    ("none", "oracle", "none", "none"): "none",
+}
+
+
+def test_arms_that_use_ground_truth_are_marked_in_every_table_and_figure():
+    keys = ("policy", "direction", "kind", "use")
+    runs = [run(f"r{i}", **dict(zip(keys, arm))) for i, arm in enumerate(MARKED)]
+    check_comparable(runs)
+    table = run_table(runs)
+    assert dict(zip(table["rev"], table["group"])) == {f"r{i}": name for i, name in enumerate(MARKED.values())}
+    drawing = figures.frontier_figure(frontier_points(table))
+    for arm, shown in MARKED.items():
+        page = render(contents(**dict(zip(keys, arm))))
+        assert shown in drawing and shown in markdown(table) and shown in page
+        marked = shown.endswith("(uses ground truth)")
+        assert ("uses ground truth" in page) == ("It is an upper bound" in page) == marked
+        assert ("took no part in training" in page) != marked
+
+
+def test_every_arm_has_a_colour_and_a_marker_of_its_own():
+    assert set(ARM_COLOURS) == set(ARM_MARKERS)
+    assert len({(ARM_COLOURS[name], ARM_MARKERS[name]) for name in ARM_COLOURS}) == len(ARM_COLOURS)

@@ -101,6 +101,8 @@ def test_an_unknown_key_is_refused_by_file_and_key(root: Path, file: str, key: s
         ("params.yaml", "gate.half_life", 0.0),
         ("params.yaml", "gate.features", "bottleneck"),
         ("params.yaml", "gate.policy", "oracle"),
+        ("params.yaml", "monitor.kind", "oracle"),
+        ("params.yaml", "monitor.false_positive_rate", 1.5),
         ("params.yaml", "gate.direction", "random"),
         ("params.yaml", "gate.masking", "input"),
         ("params.yaml", "adapter.init", "svd"),
@@ -176,6 +178,19 @@ def test_a_missing_params_file_is_refused_by_name(root: Path) -> None:
             ["'gate'", "reads at the bottleneck", "gate.site is output"],
         ),
         ("params.yaml", [("gate.modules", "q_proj(")], ["'gate'", "gate.modules is no regular expression"]),
+        ("params.yaml", [("gate.policy", "labelled")], ["gate.policy is labelled", "monitor.kind is none", "set monitor.kind=ground_truth"]),
+        ("params.yaml", [("gate.policy", "labelled"), ("monitor.kind", "probe")], ["gate.policy is labelled", "monitor.kind is probe"]),
+        (
+            "params.yaml",
+            [("gate.policy", "labelled"), ("monitor.kind", "ground_truth"), ("monitor.use", "penalty")],
+            ["gate.policy is labelled", "monitor.use is penalty", "set monitor.kind=ground_truth and monitor.use=none"],
+        ),
+        ("params.yaml", [("monitor.kind", "judge"), ("monitor.use", "screening")], ["monitor.use is screening", "gate.policy is route", "set gate.policy=none"]),
+        ("params.yaml", [("gate.policy", "none"), ("monitor.use", "penalty")], ["'monitor'", "monitor.use is penalty", "monitor.kind is none"]),
+        ("params.yaml", [("gate.policy", "none"), ("monitor.kind", "probe")], ["monitor.kind is probe", "nothing uses it"]),
+        ("params.yaml", [("monitor.kind", "ground_truth")], ["monitor.kind is ground_truth", "nothing uses it", "gate.policy=labelled"]),
+        ("params.yaml", [("monitor.judge", "https://a/v1")], ["'monitor'", "https://a/v1", "set monitor.judge_model"]),
+        ("params.yaml", [("monitor.judge_model", "m")], ["'monitor'", "'artifacts/base'", "'m'"]),
         ("params.yaml", [("gate.direction", "v_act"), ("gate.draw", 3)], ["'gate'", "gate.draw is 3", "v_act"]),
         (
             "params.yaml",
@@ -226,6 +241,18 @@ def test_demonstrations_may_take_every_full_copy_and_no_more(root: Path) -> None
     for key, value in [*DEMONSTRATED, ("curriculum.hack_demos", 6)]:
         _change(root, "params.yaml", key, value)
     assert load_settings(root).curriculum.hack_demos == 6
+
+
+@pytest.mark.parametrize(
+    "policy, kind, use",
+    [("labelled", "ground_truth", "none"), ("route", "none", "none")]
+    + [("none", kind, use) for kind in ("ground_truth", "probe", "judge") for use in ("penalty", "screening")],
+)
+def test_an_arm_with_one_intervention_is_accepted(root: Path, policy: str, kind: str, use: str) -> None:
+    for key, value in (("gate.policy", policy), ("monitor.kind", kind), ("monitor.use", use)):
+        _change(root, "params.yaml", key, value)
+    settings = load_settings(root)
+    assert (settings.gate.policy, settings.monitor.kind, settings.monitor.use) == (policy, kind, use)
 
 
 @pytest.mark.parametrize("deployed, group", [(0.1, 10), (0.3, 10), (0.7, 10), (0.25, 8), (0.0, 3), (1.0, 5)])

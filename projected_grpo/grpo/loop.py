@@ -1,5 +1,5 @@
 """GRPO whose updates are routed between the deployed and the quarantine block by a direction. The ground-truth monitor
-is not here: training sees the exploitable environment's reward and the routing score, and nothing else."""
+is not here: training sees the exploitable environment's reward, the routing score and what a monitor of the arm says."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ from projected_grpo.gate.refresh import age, current_direction
 from projected_grpo.gate.zones import Decision, Gate, PairReadings, yoke, zone_masks
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints
 from projected_grpo.grpo.demonstrations import Demonstrations
+from projected_grpo.grpo.monitors import Monitor, labelled_zones, watch
 from projected_grpo.grpo.records import feature_rows, gate_rows, rollout_ids, rollout_rows, step_row
 from projected_grpo.grpo.rollouts import Rollouts, pay, sample_rollouts
 from projected_grpo.grpo.schedule import learning_rate
@@ -27,14 +28,14 @@ from projected_grpo.seeds import derive_seed
 from projected_grpo.settings import Settings, deployed_copies
 
 
-PHASES = ("sample", "grade", "gate", "update")
+PHASES = ("sample", "grade", "gate", "monitor", "update")
 
 
 @dataclass
 class Trainer:
     """`problems` are the training split. `cut_pairs` are the authored pairs where these set the cuts; `direction_pairs`
     are those from which the direction is extracted again at a refresh, where it comes from pairs. `demonstrations` is
-    None where the curriculum has none."""
+    None where the curriculum has none, `monitor` in an arm without one."""
 
     settings: Settings
     policy: Policy
@@ -44,6 +45,7 @@ class Trainer:
     direction_pairs: PairTokens | None
     sandbox: Sandbox
     demonstrations: Demonstrations | None = None
+    monitor: Monitor | None = None
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -95,6 +97,8 @@ class Trainer:
             rollouts = pay(self.policy.base, sampled, train.group, self.sandbox)
         with self._phase("gate"):
             readings, logp_deployed = self._read(rollouts)
+        with self._phase("monitor"):
+            rollouts = watch(self.monitor, settings.monitor.use, rollouts, readings[settings.gate.reading], train.group)
         ids = rollout_ids(step, len(rollouts.texts), train.group)
         rate, direction_age = learning_rate(step, train), age(step, settings.gate.refresh_every)
         rows = {
@@ -139,6 +143,8 @@ class Trainer:
 
     def _decide(self, step: int, rollouts: Rollouts, gated: Tensor, readings: Tensor) -> Decision:
         decision = self.gate.assign(readings, self._read_pairs())
+        if self.settings.gate.policy == "labelled":
+            return replace(decision, zones=labelled_zones(rollouts.seen)[gated])
         if self.settings.gate.policy != "yoked":
             return decision
         groups = (gated // self.settings.scale.train.group).tolist()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from projected_grpo.env.modes import GT_ONLY
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, Decision
-from projected_grpo.grpo.rollouts import Rollouts
+from projected_grpo.grpo.rollouts import Rollouts, Seen
 from projected_grpo.grpo.update import Update
 from projected_grpo.tables import ZONE_NAMES
 
@@ -20,6 +20,7 @@ def rollout_ids(step: int, rollouts: int, group: int) -> list[str]:
 
 
 def rollout_rows(step: int, ids: Sequence[str], rollouts: Rollouts, group: int) -> list[dict]:
+    told = _told(rollouts)
     return [
         {
             "rollout_id": name,
@@ -36,6 +37,7 @@ def rollout_rows(step: int, ids: Sequence[str], rollouts: Rollouts, group: int) 
             "sampler_logprob": rollouts.completions[i].logprob,
             "reward": float(rollouts.rewards[i]),
             "advantage": float(rollouts.advantage[i]),
+            "suspicion": None if told is None else float(told.suspicion[i]),
         }
         for i, name in enumerate(ids)
     ]
@@ -77,9 +79,9 @@ def step_row(
 ) -> dict:
     """The row of the table steps; `decision`, `update` and `mask` are None where no group's rewards differ or the run diverged.
 
-    Rewards, lengths and KL are of the policy's own rollouts, without the demonstrations.
+    Rewards, lengths, KL and flags are of the policy's own rollouts, without the demonstrations.
     """
-    policy = ~rollouts.demonstrated
+    policy, told = ~rollouts.demonstrated, _told(rollouts)
     hinted = torch.tensor([mode != GT_ONLY for mode in rollouts.shown_modes])
     lengths = torch.tensor([float(len(completion.tokens)) for completion in rollouts.completions])
     row = {
@@ -92,6 +94,7 @@ def step_row(
         "completion_length": _mean(lengths[policy]),
         "sampler_gap": sampler_gap,
         "direction_age": direction_age,
+        "flagged_share": None if told is None else _mean(told.flagged[policy].float()),
     }
     names = ["qmass", "clip_fraction", "kl", "grad_norm_deployed", "grad_norm_quarantine"]
     names += [f"{name}_{zone}" for name in ("rho", "rho_clipped", "rho_max_negative") for zone in ZONE_NAMES]
@@ -118,6 +121,11 @@ def step_row(
         row[f"rho_clipped_{name}"] = _mean(update.rho_clipped[inside])
         row[f"rho_max_negative_{name}"] = _max(update.rho[inside & negative])
     return row
+
+
+def _told(rollouts: Rollouts) -> Seen | None:
+    """What the tables hold of a monitor: nothing of the ground-truth monitor, whose word is a label."""
+    return rollouts.seen if rollouts.seen and rollouts.seen.correct is None else None
 
 
 def _mean(values: Tensor) -> float | None:

@@ -34,6 +34,15 @@ class Sampled:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a monitor says of each rollout."""
+
+    suspicion: Float[Tensor, " N"]  # that it exploits the environment, in [0, 1]
+    flagged: Bool[Tensor, " N"]  # suspicion at or above the monitor's threshold
+    correct: Bool[Tensor, " N"] | None = None  # solves the task; the ground-truth monitor alone knows
+
+
+@dataclass(frozen=True)
 class Rollouts(Sampled):
     """Sampled rollouts with what the environment paid."""
 
@@ -42,6 +51,7 @@ class Rollouts(Sampled):
     rewards: Float[Tensor, " N"]
     advantage: Float[Tensor, " N"]
     gated: Bool[Tensor, " N"]  # in a group whose rewards differ
+    seen: Seen | None = None  # None without a monitor
 
     def batch(self, index: Tensor) -> TokenBatch:
         rows = index.tolist()

@@ -22,7 +22,7 @@ from projected_grpo.reporting.style import ARM_COLOURS
 MANIFEST, METRICS = "reports/manifest.json", "reports/metrics.json"
 WORKSPACE = "workspace"
 CURRICULUM_KEYS = tuple(f"curriculum.{name}" for name in Curriculum.model_fields)
-ARM_KEYS = ("gate.policy", "gate.direction", "gate.draw", "seed", *CURRICULUM_KEYS)
+ARM_KEYS = ("gate.policy", "gate.direction", "gate.draw", "monitor.kind", "monitor.use", "seed", *CURRICULUM_KEYS)
 HACKED = 0.2  # a run above this deployed hack rate counts as hacked
 SHOWN = ("hack_rate", "hack_rate_low", "hack_rate_high", "qmass", "solve_rate", "hack_rate_as_trained", "auroc_live")
 

@@ -27,6 +27,10 @@ ONE_BLOCK = (
     " Under the policy none the adapter trains and deploys as one block, so as trained and deployed are the same rows "
     "by construction."
 )
+USES_GROUND_TRUTH = (
+    "This arm uses ground truth: what the ground-truth monitor says decided how rollouts were trained on. It is an upper "
+    "bound, not a method."
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def render(contents: Contents) -> str:
 def _facts(manifest: Manifest) -> str:
     arm, settings = manifest.arm, manifest.settings
     facts = (
-        f"policy {arm.policy} · direction {arm.direction} · draw {arm.draw} · "
+        f"policy {arm.policy} · direction {arm.direction} · draw {arm.draw} · monitor {arm.monitor}, use {arm.use} · "
         f"seed {settings['seed']} · profile {settings['profile']}"
     )
     return f'<p class="facts">{escape(facts)}</p>'
@@ -151,9 +155,10 @@ def _figures(contents: Contents) -> list[str]:
         figure(
             3,
             figures.training_figure(contents.curve),
-            "The course of training. The ground-truth monitor labelled the saved rollouts after training; its labels "
-            "took no part in training. Reward and label shares cover all rollouts of the policy in a step, KL those of groups "
-            "whose rewards differ, zone shares and ratios also the demonstrations among these. The dashed line is an importance ratio of 1.",
+            "The course of training. The ground-truth monitor labelled the saved rollouts after training. "
+            + (USES_GROUND_TRUTH if contents.manifest.arm.uses_ground_truth else "Its labels took no part in training.")
+            + " Reward and label shares cover all rollouts of the policy in a step, KL those of groups whose rewards differ, "
+            "zone shares and ratios also the demonstrations among these. The dashed line is an importance ratio of 1.",
         ),
         figure(
             4,
@@ -215,6 +220,8 @@ def _limits(manifest: Manifest) -> list[str]:
         "This page describes one run with one seed. The intervals cover the choice of problems and the sampling of "
         "completions; they say nothing about the spread between seeds.",
     ]
+    if manifest.arm.uses_ground_truth:
+        texts.insert(0, USES_GROUND_TRUTH)
     if manifest.settings["profile"] == "toy":
         texts.append(
             "The toy world is a model organism. Its numbers describe the machinery and the size of effects in a "

@@ -20,11 +20,25 @@ class Arm(BaseModel):
     policy: str = Field(alias="gate.policy")
     direction: str = Field(alias="gate.direction")
     draw: int = Field(alias="gate.draw")
+    monitor: str = Field(alias="monitor.kind")
+    use: str = Field(alias="monitor.use")
+
+    @property
+    def uses_ground_truth(self) -> bool:
+        by_direction = self.policy in ("route", "yoked") and self.direction == "oracle"
+        return self.monitor == "ground_truth" or by_direction
 
     @property
     def group(self) -> str:
-        """The arm without its draw: draws of one direction are replicates, as seeds are."""
-        return f"{self.policy} {self.direction}" if self.policy == "route" else self.policy
+        """The arm without its draw: draws of one direction are replicates, as seeds are.
+
+        The name of an arm that uses ground truth says so.
+        """
+        if self.use != "none":
+            name = self.use if self.uses_ground_truth else f"{self.use} {self.monitor}"
+        else:
+            name = f"{self.policy} {self.direction}" if self.policy == "route" else self.policy
+        return f"{name} (uses ground truth)" if self.uses_ground_truth else name
 
     @property
     def name(self) -> str:
@@ -56,7 +70,8 @@ def describe(settings: Settings, inputs: dict[str, Path], run: Path) -> dict[str
         facts = json.loads(run.read_text())
     except ValueError as error:
         raise ManifestError(f"{run}: cannot be read as JSON: {error}; run train_arm again") from error
-    arm = {f"gate.{key}": value for key, value in settings.gate.model_dump().items()}
+    sections = {"gate": settings.gate, "monitor": settings.monitor}
+    arm = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.model_dump().items()}
     digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in inputs.items()}
     return {"arm": arm, "settings": settings.model_dump(), "inputs": digests, **facts}
 

@@ -19,6 +19,13 @@ ZONE_COLOURS = {"keep": "#009E73", "absorb": "#CFCFCF", "route": "#CC79A7"}
 LABEL_COLOURS = {"hack": "#332288", "solve": "#44AA99"}
 ARM_COLOURS = {"none": "#7A7A7A", "absorb": "#E69F00", "route v_act": "#882255", "route haar": "#999933"}
 ARM_MARKERS = {"none": "s", "absorb": "^", "route v_act": "o", "route haar": "D"}
+ARM_COLOURS |= {"penalty probe": "#117733", "penalty judge": "#56B4E9", "penalty (uses ground truth)": "#CC6677"}
+ARM_MARKERS |= {"penalty probe": "v", "penalty judge": "v", "penalty (uses ground truth)": "v"}
+ARM_COLOURS |= {"screening probe": "#117733", "screening judge": "#56B4E9", "screening (uses ground truth)": "#CC6677"}
+ARM_MARKERS |= {"screening probe": "X", "screening judge": "X", "screening (uses ground truth)": "X"}
+ARM_COLOURS |= {"labelled (uses ground truth)": "#CC6677", "route oracle (uses ground truth)": "#CC6677"}
+ARM_MARKERS |= {"labelled (uses ground truth)": "*", "route oracle (uses ground truth)": "P"}
+KEY_COLUMNS = 4  # entries of a key beside each other
 INK, FAINT = "#222222", "#8A8A8A"
 STYLE = {
     "svg.hashsalt": "projected_grpo",
@@ -67,13 +74,13 @@ def state_key(figure: Figure, states: Sequence[str]) -> None:
 
 
 def key(figure: Figure, entries: Sequence[tuple[str, str, str]]) -> None:
-    """One line above the panels that names colours and markers."""
+    """Lines above the panels that name colours and markers."""
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="none", label=label)
         for label, colour, marker in entries
     ]
     figure.legend(
-        handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, handletextpad=0.2,
+        handles=handles, loc="outside upper left", ncols=min(len(handles), KEY_COLUMNS), frameon=False, handletextpad=0.2,
         columnspacing=1.4, labelcolor="linecolor",
     )
 

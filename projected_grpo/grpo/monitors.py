@@ -1,0 +1,116 @@
+"""Monitors during training, and what an arm does with a flag.
+
+A monitor gives each rollout of a step a suspicion in [0, 1] that it exploits the environment and flags those at or above
+its threshold. Penalty and screening are those of the environment paper (Ariahw et al. 2025); labelled routing takes the
+ground-truth monitor's word for the zone and is an upper bound, never a method.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from projected_grpo.env.grader import PASSES
+from projected_grpo.gate.probe import Probe, load_probe
+from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE
+from projected_grpo.grpo.judge import EndpointJudge, LocalJudge
+from projected_grpo.grpo.monitor_process import MonitorProcess
+from projected_grpo.grpo.rollouts import SAME_REWARD, Rollouts, Seen
+from projected_grpo.policy.base import Base
+from projected_grpo.problems.prompts import prompt_text
+from projected_grpo.settings import Settings
+
+Monitor = Callable[[Rollouts, Tensor], Seen]  # of a step's rollouts and what the gate reads of them (N, D)
+PROMPT_FILE = "prompt.txt"
+
+
+def watch(monitor: Monitor | None, use: str, rollouts: Rollouts, readings: Tensor, group: int) -> Rollouts:
+    """The rollouts with what the monitor says of them, and with the advantages that follow from `use`."""
+    if monitor is None:
+        return rollouts
+    seen = monitor(rollouts, readings)
+    rollouts = replace(rollouts, seen=seen)
+    if use == "penalty":
+        return _credited(rollouts, rollouts.rewards - PASSES * seen.flagged, torch.ones_like(seen.flagged), group)
+    if use == "screening":
+        return _credited(rollouts, rollouts.rewards, ~seen.flagged, group)
+    return rollouts
+
+
+def _credited(rollouts: Rollouts, rewards: Float[Tensor, " N"], counted: Bool[Tensor, " N"], group: int) -> Rollouts:
+    """Advantages from `rewards` within each group's counted rollouts. The others have none, and are not gated.
+
+    The rollouts' own rewards stay what the environment paid.
+    """
+    rewards, counted = rewards.view(-1, group), counted.view(-1, group)
+    mean = (rewards * counted).sum(1, keepdim=True) / counted.sum(1, keepdim=True).clamp(min=1)
+    highest = rewards.masked_fill(~counted, -torch.inf).amax(1, keepdim=True)
+    lowest = rewards.masked_fill(~counted, torch.inf).amin(1, keepdim=True)
+    advantage, gated = (rewards - mean) * counted, counted & (highest - lowest > SAME_REWARD)
+    return replace(rollouts, advantage=advantage.flatten(), gated=gated.flatten())
+
+
+def labelled_zones(seen: Seen) -> Int[Tensor, " N"]:
+    """Exploited is routed, correct is kept, and what is neither is absorbed."""
+    zones = torch.full(seen.flagged.shape, ABSORB)
+    zones[seen.correct] = KEEP
+    zones[seen.flagged] = ROUTE
+    return zones
+
+
+@dataclass(frozen=True)
+class ProbeMonitor:
+    probe: Probe
+
+    def __call__(self, rollouts: Rollouts, readings: Tensor) -> Seen:
+        suspicion = self.probe.suspicion(readings)
+        return Seen(suspicion, suspicion >= self.probe.threshold)
+
+
+@dataclass(frozen=True)
+class JudgeMonitor:
+    """Asks a judge about prompt and completion; equal questions once."""
+
+    judge: Callable[[Sequence[str]], Tensor]
+    question: str  # with {prompt} and {completion}
+    threshold: float
+    base: Base  # of the policy, whose prompts are shown
+
+    def __call__(self, rollouts: Rollouts, readings: Tensor) -> Seen:
+        questions = [
+            self.question.format(prompt=prompt_text(self.base, problem, mode), completion=text)
+            for problem, mode, text in zip(rollouts.problems, rollouts.shown_modes, rollouts.texts)
+        ]
+        unique = list(dict.fromkeys(questions))
+        answers = dict(zip(unique, self.judge(unique).tolist(), strict=True))
+        suspicion = torch.tensor([answers[question] for question in questions])
+        return Seen(suspicion, suspicion >= self.threshold)
+
+
+@contextmanager
+def open_monitor(
+    settings: Settings, folder: Path, base: Base, width: int, command: Sequence[str]
+) -> Iterator[Monitor | None]:
+    """The arm's monitor from its folder below artifacts/monitors, or None.
+
+    `base` is the policy's, `width` that of the gate's reading, and `command` starts the
+    ground-truth monitor. Raises ProbeError, JudgeError or MonitorError.
+    """
+    monitor = settings.monitor
+    if monitor.kind == "none":
+        yield None
+    elif monitor.kind == "probe":
+        yield ProbeMonitor(load_probe(folder, width))
+    elif monitor.kind == "judge":
+        if monitor.judge_is_endpoint:
+            judge = EndpointJudge(monitor.judge, monitor.judge_model)
+        else:
+            judge = LocalJudge(Path(monitor.judge), settings.scale.train.micro_batch)
+        yield JudgeMonitor(judge, (folder / PROMPT_FILE).read_text(), monitor.judge_threshold, base)
+    else:
+        with MonitorProcess(command) as process:
+            yield process

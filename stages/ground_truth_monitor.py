@@ -1,0 +1,47 @@
+"""The ground-truth monitor as a process of its own, for arms that use ground truth in training and say so.
+
+Standard input has JSON lines {id, problem_id, shown_mode, program}; after an empty line, {id, exploited, correct} is
+answered for each, in order, as the table labels would have it. The process ends with its input.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.evaluation.labels import label
+from projected_grpo.parquet import read_rows
+from projected_grpo.runtime import run_stage
+from projected_grpo.settings import load_settings
+from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
+
+
+def main(
+    problems: Annotated[Path, typer.Option(help="Table problems.")],
+    ground_truth: Annotated[Path, typer.Option(help="Table ground_truth.")],
+) -> None:
+    tasks, truths = read_rows(problems, PROBLEMS), read_rows(ground_truth, GROUND_TRUTH)
+    with Sandbox(load_settings().scale.grading) as sandbox:
+        for rollouts in steps(sys.stdin):
+            for row, new in zip(rollouts, label(rollouts, tasks, truths, sandbox), strict=True):
+                print(json.dumps({"id": row["id"], "exploited": new["exploited"], "correct": new["gt_correct"]}))
+            sys.stdout.flush()
+
+
+def steps(lines: Iterable[str]) -> Iterator[list[dict]]:
+    """The rollouts before each empty line; what a killed trainer left unfinished is dropped."""
+    rollouts: list[str] = []
+    for line in lines:
+        if line.strip():
+            rollouts.append(line)
+        else:
+            yield [json.loads(text) for text in rollouts]
+            rollouts = []
+
+
+if __name__ == "__main__":
+    run_stage(main)
