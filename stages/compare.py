@@ -37,6 +37,8 @@ def main(
 
 
 def _print(title: str, table: pl.DataFrame) -> None:
+    if not any(table["curriculum"]):  # the runs share it
+        table = table.drop("curriculum")
     shown = Table(*table.columns, title=title, box=SIMPLE)
     previous = None
     for row in table.iter_rows():
