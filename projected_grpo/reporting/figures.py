@@ -39,7 +39,7 @@ def states_figure(cells: Sequence[Cell]) -> str:
                 for shift, state in zip((-0.24, 0.0, 0.24), STATES):
                     _point(axis, place + shift, getattr(find(cells, data, state), name), state)
             axis.set(title=title, xlim=(-0.55, len(DATA) - 0.45))
-            axis.set_xticks(range(len(DATA)), [DATA_NAMES[data] for data in DATA])
+            axis.set_xticks(range(len(DATA)), [DATA_NAMES[data].replace(", ", ",\n") for data in DATA])
             axis.tick_params(axis="x", length=0)
             axis.grid(axis="y")
         panels[0].set_ylim(bottom=0.0)
