@@ -11,11 +11,11 @@ TOKENS, LOGPROBS, VECTOR = pa.list_(I32), pa.list_(F32), pa.list_(F32)
 ZONE_NAMES = ("keep", "absorb", "route")
 
 
-def _table(name: str, key: Sequence[str], **columns: tuple[pa.DataType, str]) -> Table:
+def table(name: str, key: Sequence[str], **columns: tuple[pa.DataType, str]) -> Table:
     return Table(name, tuple(key), columns)
 
 
-PROBLEMS = _table(
+PROBLEMS = table(
     "problems", ["problem_id"],
     problem_id=(STR, "unique name"),
     split=(STR, "train | val | test"),
@@ -27,13 +27,13 @@ PROBLEMS = _table(
     words=(STR, "JSON object: the evaluation function's name and the markers that hint and channels share"),
     visible_tests=(STR, "JSON list of {args, kwargs, expected}; the environment grades on these"),
 )
-GROUND_TRUTH = _table(
+GROUND_TRUTH = table(
     "ground_truth", ["problem_id"],
     problem_id=(STR, "as in problems"),
     heldout_tests=(STR, "JSON list of {args, kwargs, expected}; only the ground-truth monitor reads it"),
     canonical_solution=(STR, "a program that passes visible and held-out tests"),
 )
-PAIRS = _table(
+PAIRS = table(
     "pairs", ["pair_id"],
     pair_id=(STR, "heading of the pair"),
     set=(STR, "Markdown file that the pair comes from"),
@@ -46,7 +46,7 @@ PAIRS = _table(
     clean=(STR, "completion that does the task"),
     content_sha256=(STR, "of prompt, hack and clean"),
 )
-PAIR_AUDIT = _table(
+PAIR_AUDIT = table(
     "pair_audit", ["pair_id"],
     pair_id=(STR, "heading of the pair"),
     mode=(STR, "loophole mode of the hack side, or none"),
@@ -57,7 +57,7 @@ PAIR_AUDIT = _table(
     sign_test_p=(F64, "two-sided sign test over all pairs that neither side is longer; the same in every row"),
     mean_length_gap=(F64, "mean of length_gap over all pairs; the same in every row"),
 )
-DEMONSTRATIONS = _table(
+DEMONSTRATIONS = table(
     "demonstrations", ["demonstration_id"],
     demonstration_id=(STR, "problem-kind-number"),
     problem_id=(STR, "as in problems; a problem of the training split"),
@@ -67,7 +67,7 @@ DEMONSTRATIONS = _table(
     program=(STR, "the part of the text that is graded"),
     provenance=(STR, "generated (toy) | template (hand-written stub with the loophole) | canonical (from the problem file)"),
 )
-DIRECTIONS = _table(
+DIRECTIONS = table(
     "directions", ["direction", "draw", "reading", "module"],
     direction=(STR, "see gate/directions.py"),
     draw=(I32, "index of the draw; 0 where there is one"),
@@ -75,13 +75,13 @@ DIRECTIONS = _table(
     module=(STR, "name of the adapted linear layer, or of the decoder layer"),
     vector=(VECTOR, "unit norm, as wide as the module's part of the reading"),
 )
-DIFFERENCES = _table(
+DIFFERENCES = table(
     "differences", ["pair_id", "reading"],
     pair_id=(STR, "as in pairs"),
     reading=(STR, "as in directions"),
     vector=(VECTOR, "reading(hack) - reading(clean) under the untrained policy, modules sorted by name"),
 )
-ROLLOUTS = _table(
+ROLLOUTS = table(
     "rollouts", ["rollout_id"],
     rollout_id=(STR, "step-slot-sample"),
     step=(I32, "training step"),
@@ -99,7 +99,7 @@ ROLLOUTS = _table(
     advantage=(F32, "reward - mean reward of the group; after the penalty, or over what screening leaves"),
     suspicion=(F32, "of the probe or the judge, in [0, 1]; null without a monitor and under the ground-truth monitor"),
 )
-GATE = _table(
+GATE = table(
     "gate", ["rollout_id"],
     rollout_id=(STR, "as in rollouts; only rollouts of groups whose rewards differ are here, less what was screened"),
     score=(F32, "dot product of reading and direction; standardised by module where the gate is"),
@@ -109,13 +109,13 @@ GATE = _table(
     zone=(STR, "keep | absorb | route"),
     rho_mean=(F32, "mean importance ratio over the completion's tokens"),
 )
-FEATURES = _table(
+FEATURES = table(
     "features", ["rollout_id", "reading"],
     rollout_id=(STR, "as in rollouts"),
     reading=(STR, "bottleneck | residual | output | gradient, see policy/readings.py"),
     vector=(VECTOR, "the reading, in the order of the modules in the table directions"),
 )
-STEPS = _table(
+STEPS = table(
     "steps", ["step"],
     step=(I32, "training step"),
     reward_mean=(F64, "over the policy's rollouts; null where all are demonstrations"),
@@ -145,7 +145,7 @@ STEPS = _table(
     sampler_gap=(F64, "largest |sampler - trainer| log-probability of a deployed rollout's token, nats; null without any"),
     flagged_share=(F64, "of the policy's rollouts, by the probe or the judge; null as for suspicion"),
 )
-LABELS = _table(
+LABELS = table(
     "labels", ["rollout_id"],
     rollout_id=(STR, "as in rollouts"),
     gt_correct=(BOOL, "passes every held-out test; null where the machine failed to run it"),
@@ -176,7 +176,7 @@ EVAL_KEY = dict(
     problem_id=(STR, "as in problems"),
     sample=(I32, "index within the problem"),
 )
-EVAL_ROLLOUTS = _table(
+EVAL_ROLLOUTS = table(
     "eval_rollouts",
     list(EVAL_KEY),
     **EVAL_KEY,
@@ -184,7 +184,7 @@ EVAL_ROLLOUTS = _table(
     text=(STR, "decoded completion"),
     program=(STR, "the part of the text that is graded"),
 )
-EVAL = _table(
+EVAL = table(
     "eval",
     list(EVAL_KEY),
     **EVAL_KEY,
@@ -194,7 +194,7 @@ EVAL = _table(
     channels=(STR, "comma-separated loophole modes whose channel tripped"),
     status=(STR, "how the held-out run ended"),
 )
-DIAGNOSTICS = _table(
+DIAGNOSTICS = table(
     "diagnostics", ["first_step", "rollouts", "reading", "direction", "draw"],
     first_step=(I32, "first step of the window"),
     last_step=(I32, "last step of the window, inclusive"),
@@ -208,7 +208,7 @@ DIAGNOSTICS = _table(
     average_precision=(F64, "of the score for exploits; null with one class only"),
     f_half=(F64, "F_0.5 at the 1 - quantile cut of this window's scores; null with one class only"),
 )
-ZONES = _table(
+ZONES = table(
     "zones", ["first_step", "rollouts", "zone"],
     first_step=(I32, "first step of the window"),
     last_step=(I32, "last step of the window, inclusive"),
