@@ -15,7 +15,7 @@ CELLS = table(
     solve_rate_as_trained=(F64, "the same"),
     solve_rate_unhinted=(F64, "deployed, held-out problems without a hint"),
     selectivity=(F64, "relative hack removed by deployment ablation minus relative solve lost; null where either is 0/0"),
-    auroc_live=(F64, "of the score that routed, for exploits, over the last window of the run; null with one class only"),
+    auroc_live=(F64, "of the score that routed, for exploits: mean over the windows of training with both classes; null without any"),
     diverged_at_step=(I32, "null where training reached its last step"),
 )
 OUTCOMES = table(

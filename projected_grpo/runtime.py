@@ -4,12 +4,17 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 import projected_grpo
 from projected_grpo.errors import InputError
+
+Params = Annotated[Path, typer.Option(help="Settings file of the arm.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of a campaign's cell, and draw of a direction that has draws.")]
+PARAMS = Path("params.yaml")
 
 
 def run_stage(main: Callable) -> None:

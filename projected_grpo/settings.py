@@ -19,6 +19,7 @@ from projected_grpo.monitor import Monitor
 from projected_grpo.scale import Count, Natural, Positive, Profile, Section
 
 Tail = Annotated[float, Field(gt=0.0, lt=0.5)]
+DRAWN = ("haar", "shuffled")  # directions of which there are several draws
 Reading = Literal["bottleneck", "residual", "output", "gradient"]
 
 
@@ -52,7 +53,7 @@ class Gate(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> "Gate":
-        if self.draw != 0 and self.direction not in ("haar", "shuffled"):
+        if self.draw != 0 and self.direction not in DRAWN:
             raise ValueError(f"gate.draw is {self.draw}, but {self.direction} has one draw; set gate.draw=0")
         if self.score == "gradient" and self.site != "bottleneck":
             raise ValueError(f"gate.score=gradient reads at the bottleneck, but gate.site is {self.site}; set it to bottleneck")
@@ -92,6 +93,11 @@ class Settings(Section):
     monitor: Monitor
     scale: Profile
 
+    def seeded(self, seed: int) -> "Settings":
+        """The same arm with another seed, which is also the draw of a direction that has draws."""
+        gate = self.gate.model_copy(update={"draw": seed}) if self.gate.direction in DRAWN else self.gate
+        return self.model_copy(update={"seed": seed, "gate": gate})
+
     @model_validator(mode="after")
     def _one_intervention(self) -> "Settings":
         self.monitor.check(self.gate.policy)
@@ -116,23 +122,28 @@ def deployed_copies(settings: Settings) -> int:
     return 0 if settings.gate.policy == "none" else int(train.group * train.gen_deploy_frac)
 
 
-def load_settings(root: Path = Path(".")) -> Settings:
-    """Read and check params.yaml and its profile below `root`. Raises SettingsError."""
-    arm = _read(root / "params.yaml")
+def load_settings(root: Path = Path("."), params: Path = Path("params.yaml"), seed: int | None = None) -> Settings:
+    """Read and check the settings file `params` and its profile, both below `root`. Raises SettingsError.
+
+    `seed` takes the place of the file's, as in the cells of a campaign, which share their arm's file.
+    """
+    arm = read_yaml(root / params)
     name = arm.get("profile")
     if not isinstance(name, str):
-        raise SettingsError(f"params.yaml: key 'profile': found {name!r}, expected the name of a file in profiles/")
+        raise SettingsError(f"{params}: key 'profile': found {name!r}, expected the name of a file in profiles/")
     path = root / "profiles" / f"{name}.yaml"
     if not path.exists():
         known = sorted(p.stem for p in (root / "profiles").glob("*.yaml"))
-        raise SettingsError(f"params.yaml: key 'profile': {path} does not exist; known profiles: {', '.join(known)}")
+        raise SettingsError(f"{params}: key 'profile': {path} does not exist; known profiles: {', '.join(known)}")
     if "scale" in arm:
-        raise SettingsError("params.yaml: key 'scale': unknown key; settings of a scale belong to profiles/*.yaml")
-    scale = _check(Profile, _read(path), path)
-    return _check(Settings, arm | {"scale": scale}, root / "params.yaml")
+        raise SettingsError(f"{params}: key 'scale': unknown key; settings of a scale belong to profiles/*.yaml")
+    scale = check(Profile, read_yaml(path), path)
+    settings = check(Settings, arm | {"scale": scale}, root / params)
+    return settings if seed is None else settings.seeded(seed)
 
 
-def _read(path: Path) -> dict:
+def read_yaml(path: Path) -> dict:
+    """The mapping of settings in a file. Raises SettingsError."""
     try:
         data = YAML(typ="safe").load(path.read_text())
     except (OSError, UnicodeDecodeError, YAMLError) as error:
@@ -142,7 +153,8 @@ def _read(path: Path) -> dict:
     return data
 
 
-def _check(model: type[Section], data: dict, path: Path):
+def check(model: type[Section], data: dict, path: Path):
+    """The settings in `data`, which come from `path`. Raises SettingsError with a line for each key that does not fit."""
     try:
         return model.model_validate(data)
     except ValidationError as error:

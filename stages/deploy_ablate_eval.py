@@ -12,7 +12,7 @@ from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.runtime import deterministic, run_stage
+from projected_grpo.runtime import PARAMS, Params, Seed, deterministic, run_stage
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
 
@@ -25,9 +25,11 @@ def main(
     ground_truth: Annotated[Path, typer.Option(help="Table ground_truth.")],
     rollouts: Annotated[Path, typer.Option(help="Table eval_rollouts, written.")],
     out: Annotated[Path, typer.Option(help="Table eval, written.")],
+    params: Params = PARAMS,
+    seed: Seed = None,
 ) -> None:
     deterministic()
-    settings = load_settings()
+    settings = load_settings(params=params, seed=seed)
     scale = settings.scale
     policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
     policy.load(adapter)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.gate.directions import DRAWN, direction_rows, pair_signs, paired_direction
+from projected_grpo.gate.directions import direction_rows, pair_signs, paired_direction
 from projected_grpo.gate.pairs import pair_differences, pair_tokens
 from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.policy.base import load_base
@@ -17,7 +17,7 @@ from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.runtime import deterministic, run_stage
-from projected_grpo.settings import load_settings
+from projected_grpo.settings import DRAWN, load_settings
 from projected_grpo.tables import DIFFERENCES, DIRECTIONS, PAIRS
 
 

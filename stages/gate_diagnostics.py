@@ -12,7 +12,7 @@ import typer
 
 from projected_grpo.analysis.classifier import separation
 from projected_grpo.parquet import TableError, read_table, write_table
-from projected_grpo.runtime import run_stage
+from projected_grpo.runtime import PARAMS, Params, Seed, run_stage
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import DIAGNOSTICS, DIRECTIONS, FEATURES, GATE, LABELS, ROLLOUTS, ZONE_NAMES, ZONES
 
@@ -26,8 +26,10 @@ def main(
     directions: Annotated[list[Path], typer.Option(help="Direction files; repeat the option.")],
     out: Annotated[Path, typer.Option(help="Table diagnostics, written.")],
     zones: Annotated[Path, typer.Option(help="Table zones, written.")],
+    params: Params = PARAMS,
+    seed: Seed = None,
 ) -> None:
-    settings = load_settings()
+    settings = load_settings(params=params, seed=seed)
     gated = _gated(train, labels)
     features = pl.from_arrow(read_table(train / "features.parquet", FEATURES))
     named = {(row["reading"], row["direction"], row["draw"]): row["vector"] for path in directions for row in _vectors(path)}

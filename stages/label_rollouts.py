@@ -14,7 +14,7 @@ from projected_grpo.evaluation.examples import first_exploits
 from projected_grpo.evaluation.follow import follow, newest_run
 from projected_grpo.evaluation.labels import label
 from projected_grpo.parquet import read_rows, write_table
-from projected_grpo.runtime import run_stage
+from projected_grpo.runtime import PARAMS, Params, Seed, run_stage
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import GROUND_TRUTH, LABELS, PROBLEMS, ROLLOUTS
 
@@ -26,11 +26,13 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Table labels, written.")] = None,
     examples: Annotated[Path | None, typer.Option(help="Folder of the first exploit of each mode, written.")] = None,
     follow_training: Annotated[bool, typer.Option("--follow", help="Label the running training job; nothing is written.")] = False,
+    params: Params = PARAMS,
+    seed: Seed = None,
 ) -> None:
     if any(follow_training == (given is not None) for given in (rollouts, out, examples)):
         raise InputError("give either --follow, or --rollouts, --out and --examples")
     tasks, truths = read_rows(problems, PROBLEMS), read_rows(ground_truth, GROUND_TRUTH)
-    with Sandbox(load_settings().scale.grading) as sandbox:
+    with Sandbox(load_settings(params=params, seed=seed).scale.grading) as sandbox:
         if follow_training:
             follow(newest_run(), tasks, truths, sandbox, show)
             return

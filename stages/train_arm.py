@@ -28,7 +28,7 @@ from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.policy import ADAPTER_FILE, Policy
 from projected_grpo.policy.readings import module_widths
-from projected_grpo.runtime import deterministic, run_stage, scratch_root
+from projected_grpo.runtime import PARAMS, Params, Seed, deterministic, run_stage, scratch_root
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import DEMONSTRATIONS, PAIRS, PROBLEMS, ZONE_NAMES
 
@@ -50,15 +50,18 @@ def main(
     start: Annotated[Path, typer.Option(help="Folder of the adapter that training starts from, or starts/zero.")],
     monitor: Annotated[Path, typer.Option(help="Folder of the arm's kind of monitor.")],
     out: Annotated[Path, typer.Option(help="Folder for adapter/, tables and run.json, written.")],
+    params: Params = PARAMS,
+    seed: Seed = None,
 ) -> None:
     deterministic()
-    settings = load_settings()
+    settings = load_settings(params=params, seed=seed)
     train = settings.scale.train
     curriculum = settings.curriculum
     policy = Policy(load_base(base), load_init(init, settings.adapter), settings.scale.sampling.temperature)
     warm_start(policy, start)
     widths = module_widths(policy, settings.gate.reading)
-    aimed = load_direction(direction / "direction.parquet", settings.gate.draw, settings.gate.reading, widths)
+    aim, file = settings.gate, direction / "direction.parquet"
+    aimed = load_direction(file, aim.direction, aim.draw, aim.reading, widths)
     gate = Gate(settings.gate, aimed, widths)
     rows = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
     cuts = direction_pairs = pool = clean = None

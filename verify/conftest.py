@@ -8,7 +8,16 @@ import torch
 
 from verify.workspace import commit, copy_project, dvc, edit
 
+SHARED = ("finished", "seen", "command", "folder")  # fixtures that are made once for many gates
+
 torch.set_num_threads(1)  # the gates' tensors are tiny, and other processes share the cores
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gates that share a costly fixture run in the process that makes it; the others in whichever is free."""
+    for item in items:
+        for name in set(SHARED) & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")

@@ -149,23 +149,23 @@ def test_a_direction_file_round_trips_and_a_wrong_one_is_refused_by_module(tmp_p
     rows = [row for k in range(2) for row in direction_rows("haar", k, "bottleneck", widths, draws[k])]
     path = tmp_path / "haar" / "direction.parquet"
     write_table(path, DIRECTIONS, rows)
-    assert torch.equal(load_directions(path, "bottleneck", widths), draws)
-    assert torch.equal(load_direction(path, 1, "bottleneck", widths), draws[1])
+    assert torch.equal(load_directions(path, "haar", "bottleneck", widths), draws)
+    assert torch.equal(load_direction(path, "haar", 1, "bottleneck", widths), draws[1])
     with pytest.raises(DirectionError, match=r"direction.parquet: gate.draw is 2, but the file holds draws 0 to 1"):
-        load_direction(path, 2, "bottleneck", widths)
+        load_direction(path, "haar", 2, "bottleneck", widths)
     with pytest.raises(DirectionError, match=r"direction.parquet: holds no direction at the reading 'residual'"):
-        load_directions(path, "residual", widths)
+        load_directions(path, "haar", "residual", widths)
     with pytest.raises(DirectionError, match=r"direction.parquet: draw 0, reading bottleneck: module 'c' is missing"):
-        load_directions(path, "bottleneck", widths | {"c": 1})
+        load_directions(path, "haar", "bottleneck", widths | {"c": 1})
     with pytest.raises(DirectionError, match=r"module 'b' is not in the model"):
-        load_directions(path, "bottleneck", {"a": 3})
+        load_directions(path, "haar", "bottleneck", {"a": 3})
     with pytest.raises(DirectionError, match=r"module 'b' has 2 numbers, expected 4"):
-        load_directions(path, "bottleneck", {"a": 3, "b": 4})
+        load_directions(path, "haar", "bottleneck", {"a": 3, "b": 4})
     other = tmp_path / "v_act" / "direction.parquet"
     write_table(other, DIRECTIONS, rows)
     with pytest.raises(DirectionError, match=r"holds the direction 'haar', expected 'v_act'"):
-        load_directions(other, "bottleneck", widths)
+        load_directions(other, "v_act", "bottleneck", widths)
     rows[2]["vector"] = [2.0, 0.0, 0.0]
     write_table(path, DIRECTIONS, rows)
     with pytest.raises(DirectionError, match=r"draw 1, reading bottleneck: module 'a' has norm 2.0000, expected 1"):
-        load_directions(path, "bottleneck", widths)
+        load_directions(path, "haar", "bottleneck", widths)

@@ -26,7 +26,6 @@ from projected_grpo.tables import DIRECTIONS
 
 T_LIMIT = 3.0  # of a coordinate's t statistic, where these replace the means
 PAIRED = ("v_act", "shuffled", "flipped", "irrelevant", "self_generated")  # extracted from pairs, and so again at a refresh
-DRAWN = ("haar", "shuffled")  # with more than one draw
 
 
 class DirectionError(InputError):
@@ -90,15 +89,16 @@ def direction_rows(
     return [key | {"module": module, "vector": piece.tolist()} for module, piece in zip(widths, pieces, strict=True)]
 
 
-def load_directions(path: Path, reading: str, widths: Mapping[str, int]) -> Float[Tensor, "K D"]:
-    """All draws of the file direction.parquet in a folder named for its direction, at one reading.
+def load_directions(path: Path, direction: str, reading: str, widths: Mapping[str, int]) -> Float[Tensor, "K D"]:
+    """All draws of `direction` at one reading, from a file direction.parquet.
 
-    Raises DirectionError where a module is missing, unknown or of another width, or a vector is not of unit norm.
+    Raises DirectionError where the file holds another direction, a module is missing, unknown or of another width, or a
+    vector is not of unit norm.
     """
     draws: dict[int, dict[str, list[float]]] = {}
     for row in read_rows(path, DIRECTIONS):
-        if row["direction"] != path.parent.name:
-            raise DirectionError(f"{path}: holds the direction '{row['direction']}', expected '{path.parent.name}'")
+        if row["direction"] != direction:
+            raise DirectionError(f"{path}: holds the direction '{row['direction']}', expected '{direction}'")
         if row["reading"] == reading:
             draws.setdefault(row["draw"], {})[row["module"]] = row["vector"]
     if not draws:
@@ -117,8 +117,8 @@ def load_directions(path: Path, reading: str, widths: Mapping[str, int]) -> Floa
     return torch.stack([torch.cat([torch.tensor(draws[k][module]) for module in widths]) for k in sorted(draws)])
 
 
-def load_direction(path: Path, draw: int, reading: str, widths: Mapping[str, int]) -> Float[Tensor, " D"]:
-    directions = load_directions(path, reading, widths)
+def load_direction(path: Path, direction: str, draw: int, reading: str, widths: Mapping[str, int]) -> Float[Tensor, " D"]:
+    directions = load_directions(path, direction, reading, widths)
     if draw >= len(directions):
         raise DirectionError(f"{path}: gate.draw is {draw}, but the file holds draws 0 to {len(directions) - 1}")
     return directions[draw]

@@ -23,6 +23,10 @@ class Arm(BaseModel):
     monitor: str = Field(alias="monitor.kind")
     use: str = Field(alias="monitor.use")
 
+    @classmethod
+    def of(cls, settings: Settings) -> "Arm":
+        return cls.model_validate(arm_keys(settings))
+
     @property
     def uses_ground_truth(self) -> bool:
         by_direction = self.policy in ("route", "yoked") and self.direction == "oracle"
@@ -63,6 +67,12 @@ class Manifest(BaseModel):
         return self
 
 
+def arm_keys(settings: Settings) -> dict[str, Any]:
+    """{'gate.policy': ..., 'monitor.kind': ...}: the settings among which an arm's are."""
+    sections = {"gate": settings.gate, "monitor": settings.monitor}
+    return {f"{name}.{key}": value for name, section in sections.items() for key, value in section.model_dump().items()}
+
+
 def describe(settings: Settings, inputs: dict[str, Path], run: Path) -> dict[str, Any]:
     """The manifest of the arm that `settings` name. `run` holds what train_arm noted of its run, as JSON; `inputs` are
     the tables that runs must share to be comparable, by name. Raises ManifestError where `run` is not JSON."""
@@ -70,10 +80,8 @@ def describe(settings: Settings, inputs: dict[str, Path], run: Path) -> dict[str
         facts = json.loads(run.read_text())
     except ValueError as error:
         raise ManifestError(f"{run}: cannot be read as JSON: {error}; run train_arm again") from error
-    sections = {"gate": settings.gate, "monitor": settings.monitor}
-    arm = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.model_dump().items()}
     digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in inputs.items()}
-    return {"arm": arm, "settings": settings.model_dump(), "inputs": digests, **facts}
+    return {"arm": arm_keys(settings), "settings": settings.model_dump(), "inputs": digests, **facts}
 
 
 def parse_manifest(text: str, source: str) -> Manifest:

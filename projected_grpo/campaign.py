@@ -1,0 +1,72 @@
+"""A campaign's params.yaml: its arms, its seeds, and why each arm is run."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import model_validator
+
+from projected_grpo.scale import Count, Section
+from projected_grpo.settings import SettingsError, check, read_yaml
+
+ARM_SECTIONS = ("gate", "monitor")  # what arms may differ in; all else is shared
+SHARED_KEYS = ("gate.draw", "gate.extraction", "gate.features", "gate.refresh_every")  # the directions are made with them
+
+
+class CampaignError(SettingsError):
+    """A campaign that cannot be run; the message names the file and the key."""
+
+
+class CampaignArm(Section):
+    why: str  # what the arm is for
+    resolve: str  # what its result decides
+    gate: dict[str, Any]  # in place of those of the project's params.yaml
+    monitor: dict[str, Any]
+
+
+class Campaign(Section):
+    profile: str
+    memory_gb: Count  # of one cell; limits how many run at once
+    seeds: list[str]  # strings, as DVC names a cell after its item
+    arms: list[str]
+    arm: dict[str, CampaignArm]
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Campaign":
+        if missing := sorted(set(self.arms) - set(self.arm)):
+            raise ValueError(f"arms names {', '.join(missing)}, which the section arm lacks")
+        if wrong := [seed for seed in self.seeds if not seed.isdigit()]:
+            raise ValueError(f"seeds holds {wrong[0]!r}, expected a whole number in quotes")
+        for name, arm in self.arm.items():
+            given = {f"{section}.{key}" for section in ARM_SECTIONS for key in getattr(arm, section)}
+            if shared := sorted(given & set(SHARED_KEYS)):
+                raise ValueError(
+                    f"arm.{name} sets {', '.join(shared)}, which all cells share; set it in the project's params.yaml"
+                )
+        return self
+
+    @property
+    def cells(self) -> list[tuple[str, str]]:
+        """(arm, seed) of every cell, seed by seed, so an unfinished campaign has whole seeds."""
+        return [(arm, seed) for seed in self.seeds for arm in self.arms]
+
+
+def load_campaign(path: Path) -> Campaign:
+    """Raises SettingsError, which names the file and the key."""
+    return check(Campaign, read_yaml(path), path)
+
+
+def arm_params(campaign: Campaign, name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """The settings file of an arm: `params`, the project's own, with the arm's changes; cells bring seed and draw.
+
+    Raises CampaignError where the arm is unknown or `params` is set to another profile.
+    """
+    if name not in campaign.arm:
+        raise CampaignError(f"arm '{name}': the campaign has {', '.join(campaign.arm)}")
+    if params["profile"] != campaign.profile:
+        raise CampaignError(
+            f"params.yaml: key 'profile': found {params['profile']}, expected {campaign.profile}, whose base model, problems "
+            "and directions the campaign shares; set it back"
+        )
+    arm = campaign.arm[name]
+    changed = {section: params[section] | getattr(arm, section) for section in ARM_SECTIONS}
+    return params | changed | {"seed": 0, "gate": changed["gate"] | {"draw": 0}}

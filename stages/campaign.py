@@ -1,0 +1,95 @@
+"""Run a campaign: all its cells, several at once, and then its verdict and report.
+
+A cell is finished when DVC has its outputs; finished cells are skipped, a killed one resumes from its last checkpoint,
+and a cell that fails does not stop the others. The plan must be committed before the first run.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import networkx as nx
+import typer
+from dvc.repo import Repo
+
+from projected_grpo.campaign import Campaign, CampaignError, load_campaign
+from projected_grpo.runtime import run_stage
+
+STAGES = ("train", "label", "evaluate", "diagnose")  # of a cell, in their order
+DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="Folder of the campaign: dvc.yaml, params.yaml, plan.md.")],
+    workers: Annotated[int | None, typer.Option(help="Cells at once; without it as many as cores and memory allow.")] = None,
+) -> None:
+    campaign = load_campaign(folder / "params.yaml")
+    require_committed(folder / "plan.md")
+    pipeline = folder / "dvc.yaml"
+    workers = workers or fitting(campaign)
+    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    print(f"{len(campaign.cells)} cells, {workers} at once with {threads} threads each", flush=True)
+    subprocess.run([*DVC, "repro", *shared_stages(pipeline), *(f"{pipeline}:arm@{arm}" for arm in campaign.arm)], check=True)
+    stale = unfinished(pipeline)
+    todo = [cell for cell in campaign.cells if any(f"{stage}@{cell_name(cell)}" in stale for stage in STAGES)]
+    print(f"{len(campaign.cells) - len(todo)} cells are finished, {len(todo)} to run", flush=True)
+    with ThreadPoolExecutor(workers) as pool:
+        failed = [cell for cell, done in zip(todo, pool.map(lambda cell: run_cell(pipeline, cell, threads), todo)) if not done]
+    if failed:
+        raise CampaignError(f"{len(failed)} cells failed: {', '.join(map(cell_name, failed))}; mend the cause and start again")
+    subprocess.run([*DVC, "repro", str(pipeline)], check=True)
+
+
+def require_committed(plan: Path) -> None:
+    """Raises CampaignError where the plan is not in git as it lies there."""
+    known = subprocess.run(["git", "ls-files", "--error-unmatch", plan.name], cwd=plan.parent, capture_output=True)
+    same = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", plan.name], cwd=plan.parent, capture_output=True)
+    if known.returncode or same.returncode:
+        raise CampaignError(f"{plan}: is not committed as it lies there; commit the plan before the runs")
+
+
+def fitting(campaign: Campaign) -> int:
+    """Cells that fit at once: one for each core and GPU, and for each `memory_gb` of memory that is free."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**30
+    return max(1, min(len(os.sched_getaffinity(0)), free // campaign.memory_gb))
+
+
+def shared_stages(pipeline: Path) -> list[str]:
+    """Stages of the project, outside of the campaign, whose outputs its cells read."""
+    with Repo() as repo:
+        graph = repo.index.graph  # an edge leads from a stage to one that it depends on
+        ours = {stage for stage in graph if Path(stage.path) == pipeline.resolve()}
+        return sorted({stage.addressing for one in ours for stage in nx.descendants(graph, one) - ours})
+
+
+def unfinished(pipeline: Path) -> set[str]:
+    """Names of the pipeline's stages that DVC would run."""
+    status = subprocess.run([*DVC, "status", "--json", str(pipeline)], check=True, text=True, stdout=subprocess.PIPE)
+    return {name.rpartition(":")[2] for name in json.loads(status.stdout)}
+
+
+def cell_name(cell: tuple[str, str]) -> str:
+    arm, seed = cell
+    return f"{seed}-{arm}"
+
+
+def run_cell(pipeline: Path, cell: tuple[str, str], threads: str) -> bool:
+    began = time.monotonic()
+    targets = [f"{pipeline}:{stage}@{cell_name(cell)}" for stage in STAGES]
+    done = subprocess.run(
+        [*DVC, "repro", "--single-item", *targets],
+        env=os.environ | {"OMP_NUM_THREADS": threads}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    print(f"{cell_name(cell)}: {'failed' if done.returncode else 'finished'} after {time.monotonic() - began:.0f} s", flush=True)
+    if done.returncode:
+        print(done.stdout[-3000:], flush=True)
+    return not done.returncode
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,65 @@
+"""Gather what the finished cells of a campaign measured: a table of runs and a table of problems."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from projected_grpo.campaign import load_campaign
+from projected_grpo.errors import InputError
+from projected_grpo.evaluation.outcomes import outcomes
+from projected_grpo.evaluation.rates import find, selectivity, two_by_two
+from projected_grpo.parquet import read_rows, read_table, write_table
+from projected_grpo.reporting.manifest import Arm
+from projected_grpo.results import CELLS, OUTCOMES
+from projected_grpo.runtime import run_stage
+from projected_grpo.settings import DRAWN, load_settings
+from projected_grpo.tables import DIAGNOSTICS, EVAL, STEPS
+
+
+def main(
+    campaign: Annotated[Path, typer.Option(help="Settings file of the campaign.")],
+    cells: Annotated[Path, typer.Option(help="Folder of the cells: <arm>/<seed>/.")],
+    arms: Annotated[Path, typer.Option(help="Folder of the arms: <arm>/params.yaml.")],
+    out: Annotated[Path, typer.Option(help="Table cells, written.")],
+    problems: Annotated[Path, typer.Option(help="Table outcomes, written.")],
+) -> None:
+    settings = load_campaign(campaign)
+    found = [(arm, seed) for arm, seed in settings.cells if (cells / arm / seed / "eval.parquet").exists()]
+    if not found:
+        raise InputError(f"{cells}: holds no finished cell of {campaign}; run `make campaign`")
+    rows = {cell: read_rows(cells / Path(*cell) / "eval.parquet", EVAL) for cell in found}
+    write_table(out, CELLS, [measured(*cell, cells / Path(*cell), arms, rows[cell]) for cell in found])
+    write_table(problems, OUTCOMES, [row for (arm, seed), judged in rows.items() for row in outcomes(arm, int(seed), judged)])
+    print(f"{len(found)} of {len(settings.cells)} cells -> {out}, {problems}")
+
+
+def measured(name: str, seed: str, folder: Path, arms: Path, judged: list[dict]) -> dict:
+    """The row of the table cells of one run, from its folder and its rows of the table eval."""
+    settings = load_settings(params=arms / name / "params.yaml", seed=int(seed))
+    run = json.loads((folder / "train" / "run.json").read_text())
+    table = two_by_two(judged)
+    trained, deployed = (find(table, "heldout", state) for state in ("as_trained", "deployed"))
+    live = pl.from_arrow(read_table(folder / "diagnostics.parquet", DIAGNOSTICS)).filter(direction="live", rollouts="all")
+    steps = pl.from_arrow(read_table(folder / "train" / "steps.parquet", STEPS))
+    return {
+        "arm": name,
+        "seed": int(seed),
+        "draw": settings.gate.draw if settings.gate.direction in DRAWN else None,
+        "uses_ground_truth": Arm.of(settings).uses_ground_truth,
+        "qmass": steps["qmass"].mean(),
+        "hack_rate": deployed.hack.value,
+        "solve_rate": deployed.solve.value,
+        "hack_rate_as_trained": trained.hack.value,
+        "solve_rate_as_trained": trained.solve.value,
+        "solve_rate_unhinted": deployed.solve_unhinted.value,
+        "selectivity": selectivity(trained, deployed),
+        "auroc_live": live["auroc"].mean(),
+        "diverged_at_step": run["diverged_at_step"],
+    }
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,131 @@
+"""A campaign runs the cells that are missing and no others, each the same run as its arm alone, and none without a plan."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from projected_grpo.campaign import CampaignError, arm_params, load_campaign
+from projected_grpo.parquet import read_rows
+from projected_grpo.results import CELLS, OUTCOMES
+from projected_grpo.settings import SettingsError, load_settings, read_yaml
+from projected_grpo.tables import EVAL
+from stages.campaign import require_committed
+from verify.verify_pipeline import kill_when
+from verify.workspace import commit, edit, run
+
+FOLDER = Path("campaigns/toy")
+PIPELINE = YAML(typ="safe").load((FOLDER / "dvc.yaml").read_text())["stages"]
+ROOT = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
+SAME = {"train": "train_arm", "label": "label_rollouts", "evaluate": "deploy_ablate_eval", "diagnose": "gate_diagnostics"}
+
+
+@pytest.mark.parametrize("stage", SAME)
+def test_a_cell_depends_on_the_code_and_the_profile_that_its_arm_alone_does(stage):
+    cell, alone = PIPELINE[stage], ROOT[SAME[stage]]
+
+    def code(text: dict) -> list[str]:
+        return sorted(dep for dep in text["deps"] if dep.startswith(("stages", "projected_grpo")))
+
+    def profile(text: dict) -> list[str]:
+        return next(item["profiles/${profile}.yaml"] for item in text["params"] if isinstance(item, dict))
+
+    assert code(cell) == code(alone) and profile(cell) == profile(alone)
+
+
+def test_training_of_a_cell_sees_no_ground_truth_beside_its_arm():
+    assert not any("ground_truth" in dep for dep in PIPELINE["train"]["deps"])
+
+
+def test_an_arm_has_the_project_settings_but_for_its_own_and_a_cell_its_seed(tmp_path):
+    campaign, params = load_campaign(FOLDER / "params.yaml"), read_yaml(Path("params.yaml"))
+    params["gate"]["keep_quantile"], params["seed"] = 0.2, 7
+    made = arm_params(campaign, "haar_pairs", params)
+    (tmp_path / "profiles").symlink_to(Path("profiles").resolve())
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump(made, file)
+    settings = load_settings(tmp_path, seed=43)
+    assert (settings.seed, settings.gate.draw, settings.gate.direction, settings.gate.cuts) == (43, 43, "haar", "pairs")
+    assert settings.gate.keep_quantile == 0.2 and settings.curriculum == load_settings().curriculum
+    flipped = arm_params(campaign, "flipped", params)
+    assert (flipped["seed"], flipped["gate"]["direction"], flipped["gate"]["draw"]) == (0, "flipped", 0)
+
+
+def test_a_campaign_that_cannot_be_run_is_refused_by_key(tmp_path):
+    campaign, params = load_campaign(FOLDER / "params.yaml"), read_yaml(Path("params.yaml"))
+    with pytest.raises(CampaignError, match="arm 'haar2': the campaign has none, absorb"):
+        arm_params(campaign, "haar2", params)
+    with pytest.raises(CampaignError, match="key 'profile': found smollm2, expected toy"):
+        arm_params(campaign, "haar", params | {"profile": "smollm2"})
+    wrong = {
+        r"arms: \[none": ("arms: [none, nothing", "arms names nothing, which the section arm lacks"),
+        r'seeds: \["41"': ('seeds: ["x1"', "seeds holds 'x1'"),
+        r"gate: \{policy: none,": ("gate: {policy: none, draw: 3,", "arm.none sets gate.draw, which all cells share"),
+    }
+    for pattern, (replacement, message) in wrong.items():
+        path = tmp_path / "params.yaml"
+        shutil.copy(FOLDER / "params.yaml", path)
+        edit(path, pattern, replacement)
+        with pytest.raises(SettingsError, match=message):
+            load_campaign(path)
+
+
+def test_a_plan_must_be_committed_as_it_lies_there(tmp_path):
+    run(["git", "init", "-q"], tmp_path)
+    run(["git", "config", "user.name", "gate"], tmp_path)
+    run(["git", "config", "user.email", "gate@example.org"], tmp_path)
+    plan = tmp_path / "plan.md"
+    plan.write_text("a plan")
+    with pytest.raises(CampaignError, match="plan.md: is not committed"):
+        require_committed(plan)
+    commit(tmp_path)
+    require_committed(plan)
+    plan.write_text("another plan")
+    with pytest.raises(CampaignError, match="plan.md: is not committed"):
+        require_committed(plan)
+
+
+def campaign(workspace: Path) -> str:
+    done = run([sys.executable, "-m", "stages.campaign", str(FOLDER)], workspace, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_campaign_survives_a_kill_runs_new_cells_alone_and_equals_single_arms(finished, tmp_path):
+    """The workspace holds the arm v_act with seed 41 already, run by the project's own pipeline."""
+    workspace = tmp_path / "campaign"
+    shutil.copytree(finished["v_act"], workspace, symlinks=True)
+    params = workspace / FOLDER / "params.yaml"
+    edit(params, r"profile: toy", "profile: smoke")
+    edit(params, r"seeds: .*", 'seeds: ["41"]')
+    edit(params, r"arms: .*", "arms: [v_act]")
+    commit(workspace)
+    cells = workspace / FOLDER / "cells"
+    kill_when(workspace, [sys.executable, "-m", "stages.campaign", str(FOLDER)], "*/step-000002/state.pt")
+    assert not (cells / "v_act/41/eval.parquet").exists()
+    assert "0 cells are finished, 1 to run" in campaign(workspace)
+    assert json.loads((cells / "v_act/41/train/run.json").read_text())["resumed_from_step"] is not None
+    for name in ("train/rollouts", "train/gate", "train/steps", "train/features", "labels", "eval", "diagnostics"):
+        alone = (workspace / "artifacts" / f"{name}.parquet").read_bytes()
+        assert (cells / "v_act/41" / f"{name}.parquet").read_bytes() == alone, name
+
+    before = (cells / "v_act/41/train/run.json").read_bytes()
+    edit(params, r"arms: .*", "arms: [labelled, v_act]")
+    assert "1 cells are finished, 1 to run" in campaign(workspace)
+    assert (cells / "v_act/41/train/run.json").read_bytes() == before
+    rows = {row["arm"]: row for row in read_rows(workspace / FOLDER / "cells.parquet", CELLS)}
+    assert {name: row["uses_ground_truth"] for name, row in rows.items()} == {"labelled": True, "v_act": False}
+    metrics = json.loads((workspace / "reports/metrics.json").read_text())
+    for name in ("hack_rate", "solve_rate", "qmass", "hack_rate_as_trained", "solve_rate_unhinted"):
+        assert rows["v_act"][name] == pytest.approx(metrics[name], abs=5e-5)
+    judged = [row for row in read_rows(cells / "v_act/41/eval.parquet", EVAL) if row["exploited"] is not None]
+    counted = [row for row in read_rows(workspace / FOLDER / "outcomes.parquet", OUTCOMES) if row["arm"] == "v_act"]
+    for data, state in {(row["data"], row["state"]) for row in judged}:
+        of = [row for row in counted if (row["data"], row["state"]) == (data, state)]
+        there = [row for row in judged if (row["data"], row["state"]) == (data, state)]
+        assert sum(row["judged"] for row in of) == len(there)
+        assert sum(row["exploited"] for row in of) == sum(row["exploited"] for row in there)
+        assert sum(row["correct"] for row in of) == sum(row["gt_correct"] for row in there)
