@@ -1,6 +1,46 @@
-"""The Parquet contracts of a campaign: what its finished cells measured, one table of runs and one of problems."""
+"""The Parquet contracts of results that no training reads: of a run's offline gate test, and of a campaign's finished cells."""
 
 from projected_grpo.tables import BOOL, F64, I32, STR, table
+
+NULL_BAND = "quantile over the null's draws; null for a part, and without a draw"
+OFFLINE_GATE = table(
+    "offline_gate", ["reading", "rollouts", "direction", "part", "member", "metric"],
+    reading=(STR, "what was scored, see policy/readings.py"),
+    rollouts=(STR, "all (judged rollouts of the policy) | positive_advantage"),
+    direction=(STR, "v_act, irrelevant, self_generated or oracle (uses ground truth), as it was made before training"),
+    part=(STR, "whole | without_pair (v_act from all pairs but one) | module (one module of v_act alone)"),
+    member=(STR, "the pair that is left out, or the module; empty for whole"),
+    metric=(
+        STR,
+        "auroc | average_precision | precision and recall of exploits among the scores from the route cut up (route_), or "
+        "above the keep cut (keep_) | route_f_half: F_0.5 at the route cut | keep_hack_share: exploits among the scores up "
+        "to the keep cut | oracle_cosine: cosine with the oracle direction, of no rollouts and listed under all",
+    ),
+    n=(I32, "rollouts"),
+    positives=(I32, "rollouts that exploit, by the ground-truth monitor"),
+    value=(F64, "null with one class only"),
+    **{
+        column: (F64, meaning)
+        for null, draws in (("haar", "Haar draws"), ("sign", "v_act's pairs with other signs"))
+        for column, meaning in {
+            f"{null}_p": f"(1 + draws at least as good) / (draws + 1), among {draws}; null for a part",
+            f"{null}_floor": "1 / (draws + 1), the smallest p-value that this null can give; null for a part",
+            f"{null}_low": f"2.5% {NULL_BAND}",
+            f"{null}_median": f"50% {NULL_BAND}",
+            f"{null}_high": f"97.5% {NULL_BAND}",
+        }.items()
+    },
+    remark=(STR, "of the oracle's auroc: whether it lies inside the Haar band (2.5% to 97.5%); null elsewhere"),
+)
+NULL_HISTOGRAMS = table(
+    "null_histograms", ["reading", "rollouts", "null", "low"],
+    reading=(STR, "as in offline_gate"),
+    rollouts=(STR, "as in offline_gate"),
+    null=(STR, "haar | sign"),
+    low=(F64, "AUROC at the bin's lower edge, which belongs to it"),
+    high=(F64, "AUROC at its upper edge, which belongs to the last bin alone"),
+    draws=(I32, "draws whose AUROC lies in the bin"),
+)
 
 CELLS = table(
     "cells", ["arm", "seed"],

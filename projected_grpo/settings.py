@@ -81,6 +81,11 @@ class Placebo(Section):
     draws: Count  # K Haar-random directions, and K shuffled ones
 
 
+class Offline(Section):
+    draws: Count  # of each null of the offline gate test: Haar draws, and sign patterns where there are more
+    memory_mb: Count  # megabytes of scores at once, besides the readings
+
+
 class Settings(Section):
     """params.yaml, with `scale` read from the profile that it names."""
 
@@ -89,6 +94,7 @@ class Settings(Section):
     gate: Gate
     adapter: Adapter
     placebo: Placebo
+    offline: Offline
     curriculum: Curriculum
     monitor: Monitor
     scale: Profile

@@ -183,8 +183,8 @@ def test_the_ground_truth_monitor_s_folder_changes_with_the_code_of_its_process(
         before = digest(CODE)
 
 
-PAIR_PLAN = {"author_pairs", "extract_v_act", "extract_irrelevant", "build_probe", "gate_diagnostics", "report"}
-TRAIN_PLAN = {"train_arm", "label_rollouts", "deploy_ablate_eval", "gate_diagnostics", "report"}
+PAIR_PLAN = {"author_pairs", "extract_v_act", "extract_irrelevant", "build_probe", "gate_diagnostics", "offline_gate", "report"}
+TRAIN_PLAN = {"train_arm", "label_rollouts", "deploy_ablate_eval", "gate_diagnostics", "offline_gate", "report"}
 INIT_READERS = {
     "init_adapter", "extract_v_act", "extract_irrelevant", "generate_pairs", "extract_self_generated", "extract_oracle",
     "build_haar_placebo", "build_probe", "train_arm", "deploy_ablate_eval",
@@ -208,6 +208,8 @@ TABLE = [  # (direction, file, old, new, directly stale, all that may re-run)
     ("v_act", "params.yaml", POOL, WITH_POOL, {"train_arm", "report"}, TRAIN_PLAN),
     ("haar", "params.yaml", HEAL, WITH_HEAL, {"train_arm", "report"}, TRAIN_PLAN),
     ("v_act", "params.yaml", r"kl_limit: 5.0", "kl_limit: 4.0", {"train_arm", "report"}, TRAIN_PLAN),
+    ("v_act", "params.yaml", r"draws: 100 ", "draws: 50 ", {"offline_gate", "report"}, {"offline_gate", "report"}),
+    ("v_act", "projected_grpo/analysis/nulls.py", r"\Z", "# x\n", {"offline_gate"}, {"offline_gate"}),
     ("v_act", "starts/zero/README.md", r"\Z", "x\n", {"train_arm"}, TRAIN_PLAN),
 ]  # fmt: skip
 

@@ -107,6 +107,8 @@ def test_an_unknown_key_is_refused_by_file_and_key(root: Path, file: str, key: s
         ("params.yaml", "gate.masking", "input"),
         ("params.yaml", "adapter.init", "svd"),
         ("params.yaml", "adapter.rank", 8.5),
+        ("params.yaml", "offline.draws", 0),
+        ("params.yaml", "offline.memory_mb", 0.5),
         ("params.yaml", "curriculum.kl_limit", 0.0),
         ("params.yaml", "curriculum.warm_start", ""),
         ("params.yaml", "curriculum.pool", "elsewhere"),

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from projected_grpo import tables
+from projected_grpo import results, tables
 from projected_grpo.parquet import Table, TableError, read_rows, read_table, write_table
 
-TABLES = sorted((value for value in vars(tables).values() if isinstance(value, Table)), key=lambda table: table.name)
+DECLARED = [value for module in (tables, results) for value in vars(module).values() if isinstance(value, Table)]
+TABLES = sorted(DECLARED, key=lambda table: table.name)
 OF_TRAINING = ("problems", "pairs", "demonstrations", "directions", "rollouts", "gate", "features", "steps")
 GROUND_TRUTH_COLUMNS = {"gt_correct", "exploited", "heldout_tests", "canonical_solution"}
 VALUES = {

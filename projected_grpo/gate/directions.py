@@ -60,9 +60,9 @@ def pair_signs(direction: str, draw: int, pairs: int, seed: int) -> Float[Tensor
     return torch.full((pairs,), -1.0 if direction == "flipped" else 1.0)
 
 
-def haar(widths: Sequence[int], draws: int, seed: int) -> Float[Tensor, "K D"]:
-    """Independent draws, each module uniform on the unit sphere. Draw k does not depend on how many follow."""
-    rng = [torch.Generator().manual_seed(derive_seed(seed, "haar", k)) for k in range(draws)]
+def haar(widths: Sequence[int], draws: int, seed: int, first: int = 0) -> Float[Tensor, "K D"]:
+    """Independent draws from number `first` on, each module uniform on the unit sphere. A draw does not depend on the others."""
+    rng = [torch.Generator().manual_seed(derive_seed(seed, "haar", k)) for k in range(first, first + draws)]
     return torch.stack([torch.cat([normalize(torch.randn(w, generator=g), dim=0) for w in widths]) for g in rng])
 
 
