@@ -13,6 +13,7 @@ SHARED = ("finished", "seen", "command", "folder")  # fixtures that are made onc
 torch.set_num_threads(1)  # the gates' tensors are tiny, and other processes share the cores
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Gates that share a costly fixture run in the process that makes it; the others in whichever is free."""
     for item in items:

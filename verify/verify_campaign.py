@@ -24,16 +24,19 @@ SAME = {"train": "train_arm", "label": "label_rollouts", "evaluate": "deploy_abl
 
 
 @pytest.mark.parametrize("stage", SAME)
-def test_a_cell_depends_on_the_code_and_the_profile_that_its_arm_alone_does(stage):
-    cell, alone = PIPELINE[stage], ROOT[SAME[stage]]
-
+def test_a_cell_depends_on_the_code_and_the_settings_that_its_arm_alone_does(stage):
     def code(text: dict) -> list[str]:
         return sorted(dep for dep in text["deps"] if dep.startswith(("stages", "projected_grpo")))
 
-    def profile(text: dict) -> list[str]:
-        return next(item["profiles/${profile}.yaml"] for item in text["params"] if isinstance(item, dict))
+    def settings(text: dict, arm: str | None) -> dict[str, list[str]]:
+        found = {"arm": [key for key in text["params"] if isinstance(key, str) and key != "seed"]}
+        for item in (item for item in text["params"] if isinstance(item, dict)):
+            found |= {"arm" if file == arm else file: sorted(keys) for file, keys in item.items()}
+        return found
 
-    assert code(cell) == code(alone) and profile(cell) == profile(alone)
+    cell, alone = PIPELINE[stage], ROOT[SAME[stage]]
+    assert code(cell) == code(alone)
+    assert settings(cell, "campaigns/toy/arms/${item.arm}/params.yaml") == settings(alone, None)
 
 
 def test_training_of_a_cell_sees_no_ground_truth_beside_its_arm():
