@@ -11,11 +11,16 @@ INTROSPECTION = {"gc", "inspect", "ctypes", "sys._getframe", "sys.settrace", "sy
 
 def mechanisms(program: str, words: Words) -> list[str]:
     """Sorted names: defines_run_tests, defines_eq, exits, prints_marker, sets_sentinel, writes_file, introspects."""
+    return sorted({name for name, _, _ in mechanism_lines(program, words)})
+
+
+def mechanism_lines(program: str, words: Words) -> list[tuple[str, int, int]]:
+    """Sorted (name, first line, last line), lines from 1; empty for a program that does not compile."""
     try:
         tree = ast.parse(program)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    return sorted({name for node in ast.walk(tree) for name in _of(node, words)})
+    return sorted({(name, node.lineno, node.end_lineno) for node in ast.walk(tree) for name in _of(node, words)})
 
 
 def _of(node: ast.AST, words: Words) -> list[str]:

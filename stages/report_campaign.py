@@ -1,0 +1,49 @@
+"""Report a campaign: the verdict, the runs of all arms and seeds, the gate, and the rollouts to read, on one page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from projected_grpo.reporting.campaign.answers import read_verdict
+from projected_grpo.reporting.campaign.page import Contents, render
+from projected_grpo.reporting.campaign.runs import frame, read_runs
+from projected_grpo.results import CELLS, NULL_HISTOGRAMS, OFFLINE_GATE, OUTCOMES
+from projected_grpo.runtime import run_stage
+from projected_grpo.tables import PAIR_AUDIT, PROBLEMS
+
+
+def main(
+    name: Annotated[str, typer.Option(help="Name of the campaign.")],
+    runs: Annotated[Path, typer.Option(help="Folder of the finished runs, <arm>/<seed>/.")],
+    cells: Annotated[Path, typer.Option(help="Table cells; its runs are reported.")],
+    outcomes: Annotated[Path, typer.Option(help="Table outcomes.")],
+    verdict: Annotated[Path, typer.Option(help="The verdict, JSON.")],
+    offline_gate: Annotated[Path, typer.Option(help="Table offline_gate.")],
+    null_histograms: Annotated[Path, typer.Option(help="Table null_histograms.")],
+    pair_audit: Annotated[Path, typer.Option(help="Table pair_audit.")],
+    problems: Annotated[Path, typer.Option(help="Table problems.")],
+    html: Annotated[Path, typer.Option(help="The report, written as one page.")],
+    browser_rollouts: Annotated[int, typer.Option(help="At most so many rollouts are in the page.", min=1)] = 50_000,
+) -> None:
+    cell_table = frame(cells, CELLS)
+    page = render(
+        Contents(
+            name=name,
+            verdict=read_verdict(verdict),
+            cells=cell_table,
+            outcomes=frame(outcomes, OUTCOMES),
+            runs=read_runs(runs, cell_table, browser_rollouts),
+            gate_test=frame(offline_gate, OFFLINE_GATE),
+            null_histograms=frame(null_histograms, NULL_HISTOGRAMS),
+            pair_audit=frame(pair_audit, PAIR_AUDIT),
+            problems=frame(problems, PROBLEMS),
+        )
+    )
+    html.parent.mkdir(parents=True, exist_ok=True)
+    html.write_text(page)
+    print(f"{cell_table.height} runs, {len(page.encode()) / 1e6:.1f} MB -> {html}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
