@@ -29,7 +29,7 @@ def main(
     table.write_csv(out / "comparison.csv")
     (out / "comparison.md").write_text(compare.markdown(table))
     (out / "frontier.svg").write_text(drawing)
-    _print("Runs", table.select("group", "curriculum", "draw", "seed", "rev", "hack_rate", "qmass", "solve_rate"))
+    _print("Runs", table.select("group", "variant", "draw", "seed", "rev", "hack_rate", "qmass", "solve_rate"))
     arms = compare.arm_table(table).drop("min_hack_rate", "max_hack_rate")
     _print(f"Arms (hacked: deployed hack rate over {compare.HACKED})", arms)
     for name in ("comparison.csv", "comparison.md", "frontier.svg"):
@@ -37,8 +37,8 @@ def main(
 
 
 def _print(title: str, table: pl.DataFrame) -> None:
-    if not any(table["curriculum"]):  # the runs share it
-        table = table.drop("curriculum")
+    if not any(table["variant"]):  # the runs share it
+        table = table.drop("variant")
     shown = Table(*table.columns, title=title, box=SIMPLE)
     previous = None
     for row in table.iter_rows():

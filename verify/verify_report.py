@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -13,9 +14,9 @@ from projected_grpo.evaluation.rates import DATA, STATES, effective_size, find, 
 from projected_grpo.reporting import figures, summary
 from projected_grpo.reporting.compare import CompareError, Run, arm_table, check_comparable, frontier_points, markdown, run_table
 from projected_grpo.reporting.html import Contents, render
-from projected_grpo.reporting.manifest import ManifestError, describe, parse_manifest
+from projected_grpo.reporting.manifest import Arm, ManifestError, describe, parse_manifest
 from projected_grpo.reporting.style import ARM_COLOURS, ARM_MARKERS
-from projected_grpo.settings import load_settings
+from projected_grpo.settings import Gate, load_settings
 
 METRIC_NAMES = [
     "hack_rate", "qmass", "solve_rate", "hack_rate_as_trained", "solve_rate_as_trained", "hack_rate_low",
@@ -29,7 +30,7 @@ def exact(hits: float, n: float) -> tuple[float, float]:
 
 
 def manifest(**changes: object) -> str:
-    gate = {"policy": "route", "direction": "v_act", "draw": 0, "quantile": 0.1}
+    gate = {"policy": "route", "direction": "v_act", "draw": 0, "cuts": "quantile"}
     gate |= {key: value for key, value in changes.items() if key in gate}
     monitor = {"kind": changes.get("kind", "none"), "use": changes.get("use", "none")}
     train = {"learning_rate": changes.get("learning_rate", 0.001)}
@@ -202,7 +203,7 @@ def test_compare_refuses_a_differing_learning_rate():
 
 
 def test_compare_refuses_one_run_twice():
-    with pytest.raises(CompareError, match="revisions one and two.*each arm, curriculum and seed once"):
+    with pytest.raises(CompareError, match="revisions one and two.*each arm, variant and seed once"):
         check_comparable([run("one"), run("two")])
 
 
@@ -235,16 +236,15 @@ def test_examples_show_each_mode_and_correct_ones_of_the_last_quarter():
     assert sum(row["gt_correct"] for row in rows) == 2
 
 
-def test_compare_takes_a_curriculum_for_an_arm_and_shows_what_differs():
-    runs = [run("one"), run("two", hack_demos=1, until_step=10), run("three", seed=2)]
+def test_compare_shows_in_what_runs_of_one_arm_differ():
+    runs = [run("one"), run("two", hack_demos=1, cuts="pairs"), run("three", seed=2)]
     check_comparable(runs)
     table = run_table(runs)
-    assert table.select("rev", "curriculum").rows() == [
-        ("one", "hack_demos=0, until_step=0"), ("three", "hack_demos=0, until_step=0"), ("two", "hack_demos=1, until_step=10"),
-    ]  # fmt: skip
-    assert arm_table(table)["runs"].to_list() == [2, 1]
-    with pytest.raises(CompareError, match="revisions two and again.*each arm, curriculum and seed once"):
-        check_comparable([*runs, run("again", hack_demos=1, until_step=10)])
+    plain, other = "gate.cuts='quantile', curriculum.hack_demos=0", "gate.cuts='pairs', curriculum.hack_demos=1"
+    assert dict(table.select("rev", "variant").rows()) == {"one": plain, "three": plain, "two": other}
+    assert sorted(arm_table(table)["runs"].to_list()) == [1, 2]
+    with pytest.raises(CompareError, match="revisions two and again.*each arm, variant and seed once"):
+        check_comparable([*runs, run("again", hack_demos=1, cuts="pairs")])
 
 
 def test_demonstrations_are_left_out_of_what_the_report_says_of_the_policy():
@@ -313,3 +313,10 @@ def test_arms_that_use_ground_truth_are_marked_in_every_table_and_figure():
 def test_every_arm_has_a_colour_and_a_marker_of_its_own():
     assert set(ARM_COLOURS) == set(ARM_MARKERS)
     assert len({(ARM_COLOURS[name], ARM_MARKERS[name]) for name in ARM_COLOURS}) == len(ARM_COLOURS)
+    policies, directions = (get_args(Gate.model_fields[name].annotation) for name in ("policy", "direction"))
+    monitored = [("none", kind, use) for kind in ("probe", "judge", "ground_truth") for use in ("penalty", "screening")]
+    routed = [(policy, "ground_truth" if policy == "labelled" else "none", "none") for policy in policies]
+    for policy, kind, use in monitored + routed:
+        for direction in directions:
+            values = {"gate.policy": policy, "gate.direction": direction, "gate.draw": 0}
+            assert Arm.model_validate(values | {"monitor.kind": kind, "monitor.use": use}).group in ARM_COLOURS

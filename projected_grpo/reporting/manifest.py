@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from projected_grpo.errors import InputError
-from projected_grpo.settings import Settings
+from projected_grpo.settings import DRAWN, Settings
 
 
 class ManifestError(InputError):
@@ -46,7 +46,8 @@ class Arm(BaseModel):
 
     @property
     def name(self) -> str:
-        return f"{self.group} {self.draw}" if self.group == "route haar" else self.group
+        drawn = self.policy == "route" and self.direction in DRAWN
+        return f"{self.group} {self.draw}" if drawn else self.group
 
 
 class Manifest(BaseModel):
