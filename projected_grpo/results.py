@@ -33,11 +33,12 @@ OFFLINE_GATE = table(
     remark=(STR, "of the oracle's auroc: whether it lies inside the Haar band (2.5% to 97.5%); null elsewhere"),
 )
 NULL_HISTOGRAMS = table(
-    "null_histograms", ["reading", "rollouts", "null", "low"],
+    "null_histograms", ["reading", "rollouts", "null", "bin"],
     reading=(STR, "as in offline_gate"),
     rollouts=(STR, "as in offline_gate"),
     null=(STR, "haar | sign"),
-    low=(F64, "AUROC at the bin's lower edge, which belongs to it"),
+    bin=(I32, "number of the bin, from AUROC 0 up; a hundred of equal width"),
+    low=(F64, "AUROC at its lower edge, which belongs to it"),
     high=(F64, "AUROC at its upper edge, which belongs to the last bin alone"),
     draws=(I32, "draws whose AUROC lies in the bin"),
 )

@@ -65,29 +65,30 @@ def _readings(path: Path, reading: str, rollouts: pl.Series, width: int) -> np.n
     saved = pl.from_arrow(read_table(path, FEATURES)).filter(reading=reading)
     at = rollouts.to_frame().join(saved, "rollout_id", how="left", maintain_order="left")
     if wrong := at.filter(pl.col("vector").list.len().ne_missing(width))["rollout_id"].to_list():
-        raise TableError(f"{path}: rollout '{wrong[0]}', reading '{reading}': the row is missing or has not {width} numbers; run train_arm again")
+        where = f"{path}: rollout '{wrong[0]}', reading '{reading}'"
+        raise TableError(f"{where}: the row is missing or has not {width} numbers; run train_arm again")
     return at["vector"].explode().to_numpy().reshape(len(at), width)
 
 
 def _directions(folders: list[Path], reading: str) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """Directions by name, and the widths of the modules. A folder after the first, v_act's, may hold none: an oracle needs exploits."""
-    held = {folder: [r for r in read_rows(folder / "direction.parquet", DIRECTIONS) if r["reading"] == reading] for folder in folders}
-    widths = {row["module"]: len(row["vector"]) for row in held[folders[0]]}
-    made = [folder for folder in folders if held[folder] or folder == folders[0]]
-    return {folder.name: load_direction(folder / "direction.parquet", 0, reading, widths).numpy() for folder in made}, widths
+    """Directions by name, and the widths of the modules.
+
+    A folder after the first, v_act's, may hold no direction: without an exploit there is no oracle.
+    """
+    files = [folder / "direction.parquet" for folder in folders]
+    held = {file: [row for row in read_rows(file, DIRECTIONS) if row["reading"] == reading] for file in files}
+    widths = {row["module"]: len(row["vector"]) for row in held[files[0]]}
+    made = [file for file in files if held[file] or file == files[0]]
+    return {file.parent.name: load_direction(file, 0, reading, widths).numpy() for file in made}, widths
 
 
 def _say(reading: str, rows: list[dict]) -> None:
+    """AUROC of each direction with its p-values and their floors."""
     for row in rows:
         if (row["part"], row["metric"]) == ("whole", "auroc") and row["value"] is not None:
-            nulls = "; ".join(
-                f"{null} {row[f'{null}_low']:.3f} to {row[f'{null}_high']:.3f}, p {row[f'{null}_p']:.4f} (floor {row[f'{null}_floor']:.4f})"
-                for null in ("haar", "sign")
-                if row[f"{null}_low"] is not None
-            )
-            print(f"{reading}, {row['rollouts']}: AUROC of {row['direction']} {row['value']:.3f}; {nulls}")
-        if row["remark"]:
-            print(f"{reading}, {row['rollouts']}: {row['remark']}")
+            p = ", ".join(f"{null} p {row[f'{null}_p']:.4f} (floor {row[f'{null}_floor']:.4f})" for null in ("haar", "sign"))
+            remark = f"; {row['remark']}" if row["remark"] else ""
+            print(f"{reading}, {row['rollouts']}: AUROC of {row['direction']} {row['value']:.3f}, {p}{remark}")
 
 
 if __name__ == "__main__":

@@ -217,7 +217,8 @@ def test_a_planted_direction_ranks_first_and_the_oracle_lies_above_the_haar_band
 def test_an_oracle_inside_the_haar_band_is_said_in_words():
     judged = random_judged(400, 0.0, seed=6, oracle=haar_block(WIDTH, 8, 1, 1)[0])
     differences = {f"{p}": vector for p, vector in enumerate(haar_block(WIDTH, 1, 0, 3))}
-    rows, _ = gate_test(judged, {"v_act": haar_block(WIDTH, 2, 0, 1)[0], "oracle": judged.oracle}, differences, WIDTHS, "mean", Offline(draws=200, memory_mb=1), 0)
+    directions = {"v_act": haar_block(WIDTH, 2, 0, 1)[0], "oracle": judged.oracle}
+    rows, _ = gate_test(judged, directions, differences, WIDTHS, "mean", Offline(draws=200, memory_mb=1), 0)
     remarks = [row["remark"] for row in rows if row["remark"]]
     assert len(remarks) == 2 and all("inside the Haar band" in remark for remark in remarks)
     assert {row["sign_floor"] for row in rows if row["part"] == "whole"} == {0.25}  # three pairs have three other patterns

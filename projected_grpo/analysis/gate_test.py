@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 
 from projected_grpo.analysis.nulls import each_module, haar_block, sign_patterns, signed_block, without_each_pair
-from projected_grpo.analysis.offline import METRICS, POPULATIONS, Judged, measure, stream
+from projected_grpo.analysis.offline import METRICS, POPULATIONS, Judged, stream
 from projected_grpo.settings import Offline
 
 BAND = {"low": 0.025, "median": 0.5, "high": 0.975}  # quantiles of a null
@@ -45,7 +45,8 @@ def gate_test(
         scored |= {("v_act", "without_pair", pair): direction for pair, direction in zip(differences, left_out, strict=True)}
     alone = each_module(directions["v_act"], width)
     scored |= {("v_act", "module", module): direction for module, direction in zip(widths, alone, strict=True)}
-    values = measure(judged, np.stack(list(scored.values())))
+    vectors = np.stack(list(scored.values()))
+    values = stream(judged, len(vectors), lambda first, count: vectors[first : first + count], settings.memory_mb)
     rows = [row for index, key in enumerate(scored) for row in _rows(judged, *key, values[:, :, index], nulls)]
     return rows, [row for null, measured in nulls.items() for row in _histograms(null, measured)]
 
@@ -92,6 +93,7 @@ def _histograms(null: str, measured: Measured) -> list[dict]:
     rows = []
     for population, aurocs in zip(POPULATIONS, measured[:, AUROC], strict=True):
         counts, _ = np.histogram(aurocs[~np.isnan(aurocs)], EDGES)
-        for low, high, draws in zip(EDGES[:-1].tolist(), EDGES[1:].tolist(), counts.tolist(), strict=True):
-            rows.append({"rollouts": population, "null": null, "low": low, "high": high, "draws": draws})
+        for number, draws in enumerate(counts.tolist()):
+            edges = {"low": float(EDGES[number]), "high": float(EDGES[number + 1])}
+            rows.append({"rollouts": population, "null": null, "bin": number, **edges, "draws": draws})
     return rows

@@ -87,7 +87,8 @@ def stream(
     fit = int(memory_mb * 1e6 / (BYTES * len(judged.index)))
     if fit < TILE:
         least = ceil(TILE * BYTES * len(judged.index) / 1e6)
-        raise InputError(f"offline.memory_mb is {memory_mb}, but {TILE} directions of {len(judged.index)} rollouts need {least}; raise it")
+        found = f"offline.memory_mb is {memory_mb}, but {TILE} directions of {len(judged.index)} rollouts need {least}"
+        raise InputError(f"{found}; raise it")
     size = fit // TILE * TILE
     parts = [measure(judged, block(first, min(size, draws - first))) for first in range(0, draws, size)]
     return np.concatenate([np.empty((len(POPULATIONS), len(METRICS), 0)), *parts], axis=2)
