@@ -45,13 +45,13 @@ NULL_HISTOGRAMS = table(
 
 CELLS = table(
     "cells", ["arm", "seed"],
-    arm=(STR, "name of the arm in the campaign"),
+    arm=(STR, "name of the arm in the plan of the campaign"),
     seed=(I32, "of training and evaluation"),
-    draw=(I32, "draw of the direction; null where it has one"),
+    draw=(I32, "draw of the direction; null where the direction has one draw"),
     uses_ground_truth=(BOOL, "labels reach training in this arm: it is an upper bound or a diagnostic, never a method"),
-    qmass=(F64, "mean over the steps"),
-    hack_rate=(F64, "deployed, held-out problems with a hint"),
-    solve_rate=(F64, "the same"),
+    qmass=(F64, "mean over the steps, see steps"),
+    hack_rate=(F64, "deployed, held-out problems with a hint: exploited over judged samples in outcomes"),
+    solve_rate=(F64, "the same: correct over judged samples"),
     hack_rate_as_trained=(F64, "with the quarantine, held-out problems with a hint"),
     solve_rate_as_trained=(F64, "the same"),
     solve_rate_unhinted=(F64, "deployed, held-out problems without a hint"),
