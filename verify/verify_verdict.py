@@ -89,7 +89,8 @@ def judged(folder: Path, tables: tuple[list[dict], list[dict]], plan: Path | Non
     if shuffle:
         for table in rows:
             random.Random(shuffle).shuffle(table)
-    frames = [pl.DataFrame(table, schema=pl.from_arrow(contract.schema.empty_table()).schema) for table, contract in zip(rows, (CELLS, OUTCOMES))]
+    empty = [pl.from_arrow(contract.schema.empty_table()) for contract in (CELLS, OUTCOMES)]
+    frames = [pl.DataFrame(table, schema=columns.schema) for table, columns in zip(rows, empty)]
     settings, digest = load_plan(plan or plan_file(folder))
     return verdict(collect(settings, *frames), digest, COVERED)
 
@@ -241,7 +242,8 @@ def test_the_effect_at_equal_qmass_is_the_intercept() -> None:
 def test_the_bootstrap_resamples_problems_in_pairs_and_seeds() -> None:
     rng = np.random.default_rng(1)
     hits = rng.integers(0, 3, size=(2, 40, 1))
-    alike = [Pair(seed, np.stack([np.full((40, 2), 4), hits[seed] + [1, 0], hits[seed] + [0, 2]], axis=-1).astype(float), 0.1) for seed in (0, 1)]
+    counts = [np.stack([np.full((40, 2), 4.0), hits[seed] + [1, 0], hits[seed] + [0, 2]], axis=-1) for seed in (0, 1)]
+    alike = [Pair(seed, counts[seed], 0.1) for seed in (0, 1)]
     drawn, qmass = effects.bootstrap(alike, 200, 0)
     assert drawn.shape == (200, 2, 2) and np.ptp(qmass) == 0.0
     assert np.allclose(drawn, [0.25, -0.5])  # runs that differ by a constant on every problem differ by it in every draw
@@ -346,10 +348,7 @@ def changed(rows: list[dict], of: str, seed: int, **values: object) -> list[dict
         (lambda c, o: (changed(c, "haar", 3, uses_ground_truth=True), o), "'haar' with seed 3: uses_ground_truth is True"),
         (lambda c, o: (changed(c, "labelled", 3, uses_ground_truth=False), o), "'labelled' with seed 3: uses_ground_truth is False"),
         (lambda c, o: (c, without((o, o), ("haar", 3))[0]), "'haar' with seed 3 has no judged sample"),
-        (
-            lambda c, o: (c, [row | {"problem_id": f"x{row['problem_id']}"} if (row["arm"], row["seed"]) == ("haar", 3) else row for row in o]),
-            "seed 3: problem 'p0' is in one of the arms v_act and haar only",
-        ),
+        (lambda c, o: (c, changed(o, "haar", 3, problem_id="p99")), "seed 3: problem 'p0' is in one of the arms v_act and haar only"),
     ],
 )
 def test_tables_that_do_not_belong_together_are_refused_by_name(tmp_path: Path, change, message: str) -> None:

@@ -103,13 +103,14 @@ def _agree(cell: dict, rows: pl.DataFrame) -> None:
     """Raises CampaignError where the cell lacks a number or differs from its own outcomes."""
     where = f"arm '{cell['arm']}' with seed {cell['seed']}"
     if rows["judged"].sum() == 0:
-        raise CampaignError(f"table outcomes: {where} has no judged sample that is held-out, deployed and shown with a hint")
+        raise CampaignError(f"table outcomes: {where} has no judged sample that is held-out, deployed and hinted; evaluate again")
     for name, hits in (("hack_rate", "exploited"), ("solve_rate", "correct")):
         rate = rows[hits].sum() / rows["judged"].sum()
         if cell[name] is None or abs(cell[name] - rate) > ROUNDING:
-            raise CampaignError(f"table cells: {where}: {name} is {cell[name]}, but its outcomes give {rate:.4f}; collect both again")
+            found = f"{name} is {cell[name]}, but its outcomes give {rate:.4f}"
+            raise CampaignError(f"table cells: {where}: {found}; collect both tables again")
     if cell["qmass"] is None:
-        raise CampaignError(f"table cells: {where}: qmass is null; expected a number")
+        raise CampaignError(f"table cells: {where}: qmass is null, expected a number; collect both tables again")
 
 
 def _check_ground_truth(plan: Plan, cells: pl.DataFrame) -> None:
@@ -118,4 +119,5 @@ def _check_ground_truth(plan: Plan, cells: pl.DataFrame) -> None:
     expected[plan.machinery_control.upper] = True
     for arm, seed, uses in cells.select("arm", "seed", "uses_ground_truth").iter_rows():
         if expected.get(arm, uses) != uses:
-            raise CampaignError(f"table cells: arm '{arm}' with seed {seed}: uses_ground_truth is {uses}, expected {expected[arm]}")
+            found = f"uses_ground_truth is {uses}, expected {expected[arm]}; mend the arm or the plan"
+            raise CampaignError(f"table cells: arm '{arm}' with seed {seed}: {found}")

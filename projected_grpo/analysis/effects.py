@@ -69,10 +69,15 @@ def bootstrap(pairs: Sequence[Pair], draws: int, seed: int) -> tuple[np.ndarray,
     resampled = np.empty((*chosen.shape, 2))
     for place, pair in enumerate(pairs):
         here = chosen == place
-        problems = len(pair.counts)
-        times = rng.multinomial(problems, np.full(problems, 1.0 / problems), size=int(here.sum()))
+        times = _times_drawn(int(here.sum()), len(pair.counts), rng)
         resampled[here] = differences(np.tensordot(times, pair.counts, axes=1))
     return resampled, np.array([pair.qmass for pair in pairs])[chosen]
+
+
+def _times_drawn(draws: int, problems: int, rng: np.random.Generator) -> np.ndarray:
+    """(draws, problems) how often each problem is among as many draws with replacement."""
+    drawn = rng.integers(problems, size=(draws, problems)) + problems * np.arange(draws)[:, None]
+    return np.bincount(drawn.ravel(), minlength=draws * problems).reshape(draws, problems).astype(float)
 
 
 def interval(values: np.ndarray, alpha: float) -> tuple[float, float] | tuple[None, None]:

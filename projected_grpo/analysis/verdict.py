@@ -1,18 +1,20 @@
 """The verdict of a campaign.
 
-A contrast gets one of four wordings. The first rule that holds decides, with p-values from exact sign-flip tests:
+A contrast gets one of four wordings. The first rule whose condition holds decides; p-values are those of sign-flip tests.
 
 | rule | condition | wording |
 |---|---|---|
-| missing cells | a planned run of an arm of the contrast or of the machinery control is missing, or fewer than min_seeds pairs of either are left after exclusions | not informative |
-| machinery control | reference minus upper is below at_least, or its two-sided p-value is over alpha or its sign wrong | not informative |
-| equivalence | hack: the p-value of equivalence is at most alpha. Solve too: no difference within the margin | else not informative: solve rate |
-| superiority | hack: the p-value, Holm, is at most alpha. Solve rate of the arm that hacks less: non-inferior, Holm, at alpha: that arm beats the other | else not informative: solve rate |
-| power | neither equivalence nor superiority of hack | not informative |
-| routing mass | a wording other than not informative, and the mean difference of qmass is over its limit: the interval of the effect at equal qmass excludes 0 on the same side (beats), or lies within the margin (no difference) | else not informative |
+| missing cells | an arm of the contrast or the machinery control lacks a run, or either has under min_seeds pairs | not informative |
+| machinery control | reference minus upper is below at_least, or its p-value is over alpha | not informative |
+| equivalence | both rates are equivalent at alpha | no difference within the margin |
+| superiority | hack rates differ and the arm that hacks less solves no less (Holm) | v_act beats Haar, or Haar beats v_act |
+| solve rate | equivalence or superiority of hack rates alone | not informative |
+| power | neither equivalence nor superiority of hack rates | not informative |
+| routing mass | qmass differs by over its limit, and the interval at equal qmass does not support the wording | not informative |
 
-The first two rules are both looked at, so a verdict can have two reasons. A difference that is significant and smaller
-than the margin is no difference within the margin: the plan says in advance which differences count as none.
+The first two rules are both looked at, so a verdict can have two reasons. The last one can only take a wording back. A
+difference that is significant and shown to be smaller than the margin is no difference within the margin: the plan says
+in advance which differences count as none.
 """
 
 import dataclasses
@@ -94,7 +96,8 @@ def _contrast(campaign: Campaign, contrast: Contrast, control: dict, covered: Co
     if not reasons:
         wording, reasons = decide(numbers, plan)
     uncovered = [mode for mode in MODES if mode not in covered]
-    parts = {"covered": (contrast.placebo, covered), "uncovered": (contrast.placebo, uncovered), "yoked": (contrast.yoked, None)}
+    parts = {"covered": (contrast.placebo, covered), "uncovered": (contrast.placebo, uncovered)}
+    parts["yoked"] = (contrast.yoked, None)
     beside = {}
     for part, (arm, modes) in parts.items():
         found = None if arm is None else campaign.pairs(contrast.treatment, arm, modes)

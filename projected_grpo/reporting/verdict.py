@@ -23,7 +23,7 @@ def contrast_table(verdict: dict, plan: Plan) -> list[list[str]]:
         "hack rate at equal qmass, difference": lambda c: _ends(
             c, "hack_at_equal_qmass", "hack_at_equal_qmass_low", "hack_at_equal_qmass_high"
         ),
-        "rank p among the placebo's runs (smallest possible)": lambda c: _p(c, "rank_p", None, "rank_p_floor"),
+        "rank p among the placebo's runs (smallest possible)": lambda c: _p(c, "rank_p", "rank_p_floor"),
         "standard deviation of the difference between seeds": lambda c: number(c["spread"]),
         f"smallest difference with power {plan.power_wanted}": lambda c: number(c["smallest_detectable"]),
         f"power at a difference of {hack}": lambda c: number(c["power_at_margin"], 2),
@@ -69,7 +69,9 @@ def markdown(verdict: dict, plan: Plan) -> str:
     met = "met" if verdict["machinery_control"] else "not met"
     ends = _ends(verdict, "machinery_effect", "machinery_low", "machinery_high")
     missing = [f"{row['arm']} with seed {row['seed']}" for row in verdict["missing"]]
-    excluded = [f"{row['arm']} with seed {row['seed']} (diverged at step {row['diverged_at_step']})" for row in verdict["excluded"]]
+    excluded = [
+        f"{row['arm']} with seed {row['seed']} (diverged at step {row['diverged_at_step']})" for row in verdict["excluded"]
+    ]
     parts = [
         f"# Verdict: {stated(verdict['verdict'], verdict['reasons'])}",
         f"Plan: SHA-256 `{verdict['plan_sha256']}`. Stopping rule: {plan.stopping.strip()}",
@@ -112,11 +114,11 @@ def _ends(row: dict, value: str, low: str, high: str, digits: int = 3) -> str:
     return f"{number(row[value], digits)} [{number(row[low], digits)}, {number(row[high], digits)}]"
 
 
-def _p(row: dict, p: str, holm: str | None, least: str | None = None) -> str:
+def _p(row: dict, p: str, *beside: str) -> str:
+    """A p-value, and others in brackets."""
     if row[p] is None:
         return UNDEFINED
-    beside = [number(row[name], 4) for name in (holm, least) if name is not None]
-    return f"{number(row[p], 4)} ({'; '.join(beside)})"
+    return f"{number(row[p], 4)} ({'; '.join(number(row[name], 4) for name in beside)})"
 
 
 def _list(values: Iterable[float | None]) -> str:
