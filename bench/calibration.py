@@ -35,7 +35,7 @@ SEED_LUCK = 0.3  # correlation of the luck of two runs with one seed
 SOLVES = 0.2  # share of the samples that do not exploit which are correct
 PLACEBO_RATE = 0.6  # mean deployed hack rate of the placebo
 EFFECTS = (0.0, -0.05, -0.1, -0.2, -0.3, -0.4)
-NULL_SHARE = 4  # times as many campaigns without a difference, whose rate of rejection is the smallest
+NULL_TIMES = 4  # times as many campaigns without a difference, whose rate of rejection is the smallest
 DRAWS = 400  # of the bootstrap
 WORDINGS = (TREATMENT, NO_DIFFERENCE, PLACEBO, NOT_INFORMATIVE)
 
@@ -148,7 +148,7 @@ def main(
     rows: dict[str, list[dict[str, float]]] = {}
     for world in WORLDS:
         for effect in EFFECTS:
-            found, spread = simulate(world, effect, design, campaigns if effect else NULL_SHARE * campaigns)
+            found, spread = simulate(world, effect, design, campaigns if effect else NULL_TIMES * campaigns)
             row = rates_of(found, effect, spread, design)
             rows.setdefault(world, []).append(row)
             if len(rows[world]) == 1:
@@ -156,7 +156,7 @@ def main(
             shown = [words(name, value, len(found)) for name, value in row.items()]
             print(f"| {effect:+.2f} | " + " | ".join(shown) + " |", flush=True)
     out.write_text(figure(rows, design))
-    print(f"\n{campaigns} campaigns a row, {NULL_SHARE * campaigns} without a difference -> {out}")
+    print(f"\n{campaigns} campaigns a row, {NULL_TIMES * campaigns} without a difference -> {out}")
 
 
 if __name__ == "__main__":

@@ -84,7 +84,9 @@ def plan_file(folder: Path, old: str = "", new: str = "") -> Path:
     return path
 
 
-def judged(folder: Path, tables: tuple[list[dict], list[dict]], plan: Path | None = None, shuffle: int = 0) -> dict:
+def judged(
+    folder: Path, tables: tuple[list[dict], list[dict]], plan: Path | None = None, shuffle: int = 0, covered=COVERED
+) -> dict:
     rows = [list(table) for table in tables]
     if shuffle:
         for table in rows:
@@ -92,7 +94,7 @@ def judged(folder: Path, tables: tuple[list[dict], list[dict]], plan: Path | Non
     empty = [pl.from_arrow(contract.schema.empty_table()) for contract in (CELLS, OUTCOMES)]
     frames = [pl.DataFrame(table, schema=columns.schema) for table, columns in zip(rows, empty)]
     settings, digest = load_plan(plan or plan_file(folder))
-    return verdict(collect(settings, *frames), digest, COVERED)
+    return verdict(collect(settings, *frames), digest, covered)
 
 
 def jittered(mean: float, by: list[float] = JITTER) -> list[float]:
@@ -214,6 +216,8 @@ def test_modes_with_and_without_pairs_are_apart(tmp_path: Path) -> None:
     numbers = found["contrasts"][0]
     assert (numbers["covered_effect"], numbers["uncovered_effect"], numbers["hack_effect"]) == (-0.6, 0.0, -0.2)
     assert (numbers["covered_p"], numbers["uncovered_p"]) == (2 / 256, 1.0)
+    every = judged(tmp_path, (cells, outcomes), covered=MODES)["contrasts"][0]
+    assert (every["covered_effect"], every["uncovered_effect"], every["uncovered_p"]) == (-0.2, None, None)
     rates = {row["mode"]: (row["covered"], row["hack_rates"]) for row in found["modes"] if row["arm"] == "v_act"}
     assert rates == {mode: (mode in COVERED, [0.0 if mode in COVERED else 0.6] * 8) for mode in MODES}
 
