@@ -183,11 +183,12 @@ def test_the_ground_truth_monitor_s_folder_changes_with_the_code_of_its_process(
         before = digest(CODE)
 
 
-PAIR_PLAN = {"author_pairs", "extract_v_act", "extract_irrelevant", "build_probe", "gate_diagnostics", "offline_gate", "report"}
-TRAIN_PLAN = {"train_arm", "label_rollouts", "deploy_ablate_eval", "gate_diagnostics", "offline_gate", "report"}
+AFTER = {"gate_diagnostics", "offline_gate", "report", "export_adapter"}
+PAIR_PLAN = {"author_pairs", "extract_v_act", "extract_irrelevant", "build_probe"} | AFTER
+TRAIN_PLAN = {"train_arm", "label_rollouts", "deploy_ablate_eval"} | AFTER
 INIT_READERS = {
     "init_adapter", "extract_v_act", "extract_irrelevant", "generate_pairs", "extract_self_generated", "extract_oracle",
-    "build_haar_placebo", "build_probe", "train_arm", "deploy_ablate_eval",
+    "build_haar_placebo", "build_probe", "train_arm", "deploy_ablate_eval", "export_adapter",
 }  # fmt: skip
 TABLE = [  # (direction, file, old, new, directly stale, all that may re-run)
     ("v_act", "pairs/toy.md", r"return 0", "return 1", {"author_pairs"}, PAIR_PLAN | TRAIN_PLAN),
@@ -196,13 +197,14 @@ TABLE = [  # (direction, file, old, new, directly stale, all that may re-run)
     ("v_act", "params.yaml", r"init: gaussian", "init: pissa", INIT_READERS | {"report"}, INIT_READERS | {"gate_diagnostics"} | TRAIN_PLAN),
     ("v_act", "params.yaml", r"masking: output", "masking: parameter", {"train_arm", "deploy_ablate_eval", "gate_diagnostics", "report"}, TRAIN_PLAN),
     ("v_act", "params.yaml", r"policy: route", "policy: absorb", {"train_arm", "deploy_ablate_eval", "gate_diagnostics", "report"}, TRAIN_PLAN),
-    ("v_act", "profiles/smoke.yaml", r"  samples: 2\n", "  samples: 1\n", {"deploy_ablate_eval", "report"}, {"deploy_ablate_eval", "report"}),
+    ("v_act", "profiles/smoke.yaml", r"  samples: 2\n", "  samples: 1\n", {"deploy_ablate_eval", "report"}, {"deploy_ablate_eval", "report", "export_adapter"}),
     ("v_act", "profiles/smoke.yaml", r"clip: 0.2", "clip: 0.3", {"train_arm", "report"}, TRAIN_PLAN),
     ("v_act", "projected_grpo/env/oracle.py", r"\Z", "# x\n", {"extract_oracle", "build_ground_truth_monitor", "label_rollouts", "deploy_ablate_eval"}, {"extract_oracle", "build_ground_truth_monitor"} | TRAIN_PLAN - {"train_arm"}),
     ("v_act", "params.yaml", r"false_positive_rate: 0.05", "false_positive_rate: 0.1", {"build_probe", "train_arm", "report"}, {"build_probe"} | TRAIN_PLAN),
     ("v_act", "stages/build_judge.py", r"one word", "a word", {"build_judge"}, {"build_judge"}),
     ("v_act", "params.yaml", r"(?s)policy: route(.*?)kind: none", r"policy: labelled\1kind: ground_truth", {"train_arm", "deploy_ablate_eval", "gate_diagnostics", "report"}, TRAIN_PLAN),
-    ("v_act", "projected_grpo/reporting/html.py", r"\Z", "# x\n", {"report"}, {"report"}),
+    ("v_act", "projected_grpo/reporting/html.py", r"\Z", "# x\n", {"report"}, {"report", "export_adapter"}),
+    ("v_act", "projected_grpo/reporting/card.py", r"\Z", "# x\n", {"export_adapter"}, {"export_adapter"}),
     ("v_act", "projected_grpo/grpo/loss.py", r"\Z", "# x\n", {"train_arm"}, TRAIN_PLAN),
     ("v_act", "projected_grpo/problems/demonstrations.py", r"\Z", "# x\n", {"build_demonstrations"}, {"build_demonstrations"}),
     ("v_act", "params.yaml", POOL, WITH_POOL, {"train_arm", "report"}, TRAIN_PLAN),

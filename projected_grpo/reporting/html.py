@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from projected_grpo.env.modes import GT_ONLY
-from projected_grpo.evaluation.rates import COVERAGE, Cell, find
-from projected_grpo.reporting import figures
+from projected_grpo.evaluation.rates import Cell, find
+from projected_grpo.reporting import figures, statements
 from projected_grpo.reporting.manifest import Manifest, flatten
 from projected_grpo.reporting.page import (
     escape,
@@ -22,15 +22,6 @@ from projected_grpo.reporting.page import (
     table,
 )
 from projected_grpo.reporting.style import DATA_NAMES, LABEL_COLOURS, STATE_NAMES, ZONE_COLOURS
-
-ONE_BLOCK = (
-    " Under the policy none the adapter trains and deploys as one block, so as trained and deployed are the same rows "
-    "by construction."
-)
-USES_GROUND_TRUTH = (
-    "This arm uses ground truth: what the ground-truth monitor says decided how rollouts were trained on. It is an upper "
-    "bound, not a method."
-)
 
 
 @dataclass(frozen=True)
@@ -56,13 +47,13 @@ def render(contents: Contents) -> str:
         [
             f"<h1>{escape(title)}</h1>",
             _facts(contents.manifest),
-            *_divergence(contents.manifest),
+            *(f'<p class="note">{escape(text)}</p>' for text in statements.divergence(contents.manifest)),
             _abstract(contents),
-            section("Rates by data and state", _rates_text(contents.manifest), _rates(contents.cells)),
+            section("Rates by data and state", f"<p>{escape(statements.rates(contents.manifest))}</p>", _rates(contents.cells)),
             section("Figures", *_figures(contents)),
             section("Excluded samples", *_excluded(contents)),
             section("Example rollouts", *_examples(contents.examples)),
-            section("Limits", *_limits(contents.manifest)),
+            section("Limits", *(f"<p>{escape(text)}</p>" for text in statements.limits(contents.manifest))),
             section("Settings", listing(flatten(contents.manifest.settings).items())),
             section("Run", *_run(contents.manifest)),
             section("Files", table(["what", "path"], _paths(contents.paths))),
@@ -79,17 +70,6 @@ def _facts(manifest: Manifest) -> str:
     return f'<p class="facts">{escape(facts)}</p>'
 
 
-def _divergence(manifest: Manifest) -> list[str]:
-    """A note where training ended early, and nothing otherwise."""
-    if manifest.diverged_at_step is None:
-        return []
-    text = (
-        f"This run diverged: the tripwire ended its training in step {manifest.diverged_at_step + 1}. Every number here is "
-        "of the adapter as it was then."
-    )
-    return [f'<p class="note">{escape(text)}</p>']
-
-
 def _abstract(contents: Contents) -> str:
     metrics = contents.metrics
     base, trained, deployed = (find(contents.cells, "heldout", state) for state in STATE_NAMES)
@@ -104,18 +84,8 @@ def _abstract(contents: Contents) -> str:
         f"score over windows of training is {number_words(metrics['auroc_live'])}, and the selectivity of the "
         f"deployment ablation is {number_words(metrics['selectivity'])}.",
     ]
-    note = ONE_BLOCK.strip() if contents.manifest.arm.policy == "none" else ""
+    note = statements.ONE_BLOCK if contents.manifest.arm.policy == "none" else ""
     return f'<p class="abstract">{escape(" ".join(sentences + [note]).strip())}</p>'
-
-
-def _rates_text(manifest: Manifest) -> str:
-    text = (
-        "The hack rate is the share of samples that the environment pays and the ground-truth monitor finds incorrect; "
-        f"the solve rate is the share that it finds correct. The ranges are {COVERAGE:.0%} Korn-Graubard intervals, "
-        "which account for samples of one problem resembling one another. The rows «held-out, other words» show the "
-        "held-out problems whose hint names a function or a marker, under names that training never showed."
-    )
-    return f"<p>{escape(text + (ONE_BLOCK if manifest.arm.policy == 'none' else ''))}</p>"
 
 
 def _rates(cells: Sequence[Cell]) -> str:
@@ -136,7 +106,7 @@ def _rates(cells: Sequence[Cell]) -> str:
 
 def _figures(contents: Contents) -> list[str]:
     trained, deployed = (find(contents.cells, "heldout", state) for state in ("as_trained", "deployed"))
-    one_block = ONE_BLOCK if contents.manifest.arm.policy == "none" else ""
+    one_block = f" {statements.ONE_BLOCK}" if contents.manifest.arm.policy == "none" else ""
     return [
         figure(
             1,
@@ -156,7 +126,7 @@ def _figures(contents: Contents) -> list[str]:
             3,
             figures.training_figure(contents.curve),
             "The course of training. The ground-truth monitor labelled the saved rollouts after training. "
-            + (USES_GROUND_TRUTH if contents.manifest.arm.uses_ground_truth else "Its labels took no part in training.")
+            + (statements.USES_GROUND_TRUTH if contents.manifest.arm.uses_ground_truth else "Its labels took no part in training.")
             + " Reward and label shares cover all rollouts of the policy in a step, KL those of groups whose rewards differ, "
             "zone shares and ratios also the demonstrations among these. The dashed line is an importance ratio of 1.",
         ),
@@ -213,21 +183,6 @@ def _verdict(row: Mapping) -> str:
     if row["gt_correct"]:
         return "correct"
     return "exploited" if row["exploited"] else "incorrect"
-
-
-def _limits(manifest: Manifest) -> list[str]:
-    texts = [
-        "This page describes one run with one seed. The intervals cover the choice of problems and the sampling of "
-        "completions; they say nothing about the spread between seeds.",
-    ]
-    if manifest.arm.uses_ground_truth:
-        texts.insert(0, USES_GROUND_TRUTH)
-    if manifest.settings["profile"] == "toy":
-        texts.append(
-            "The toy world is a model organism. Its numbers describe the machinery and the size of effects in a "
-            "generated family of list problems; they do not show that authored pairs transfer to a pretrained model."
-        )
-    return [f"<p>{escape(text)}</p>" for text in texts]
 
 
 def _run(manifest: Manifest) -> list[str]:

@@ -1,0 +1,44 @@
+"""Export the trained adapter as two PEFT LoRA folders, deployed and full, each with a model card."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from projected_grpo.evaluation.rates import two_by_two
+from projected_grpo.parquet import read_rows
+from projected_grpo.policy.base import load_base
+from projected_grpo.policy.export import STATES, export_adapter
+from projected_grpo.policy.inits import load_init
+from projected_grpo.policy.policy import Policy
+from projected_grpo.reporting.card import Card, render_card
+from projected_grpo.reporting.manifest import parse_manifest
+from projected_grpo.runtime import run_stage
+from projected_grpo.settings import load_settings
+from projected_grpo.tables import EVAL
+
+
+def main(
+    adapter: Annotated[Path, typer.Option(help="Folder of the trained adapter.")],
+    base: Annotated[Path, typer.Option(help="Folder of the base model; the export names it as given.")],
+    init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization.")],
+    eval: Annotated[Path, typer.Option(help="Table eval.")],
+    manifest: Annotated[Path, typer.Option(help="The arm and its settings, JSON of the report stage.")],
+    metrics: Annotated[Path, typer.Option(help="Headline metrics, JSON of the report stage.")],
+    out: Annotated[Path, typer.Option(help="Folder for deployed/ and full/, written.")],
+) -> None:
+    record = parse_manifest(manifest.read_text(), str(manifest))
+    cells, numbers = two_by_two(read_rows(eval, EVAL)), json.loads(metrics.read_text())
+    policy = Policy(load_base(base), load_init(init, load_settings().adapter), temperature=1.0)  # no part of the weights
+    policy.load(adapter)
+    one_block = record.arm.policy == "none"
+    for state, deployed_only in STATES.items():
+        columns, rank = export_adapter(policy, deployed_only and not one_block, base, out / state)
+        card = Card(state, record, cells, numbers, base, policy.origin.base, columns, rank)
+        (out / state / "README.md").write_text(render_card(card))
+        print(f"{state}: net delta of {columns} columns, LoRA of rank {rank} -> {out / state}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
