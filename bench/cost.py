@@ -1,0 +1,148 @@
+"""Analytic cost of one GRPO step by pass: floating-point operations, and bytes of weights and cached keys and values read.
+
+Usage: `python -m bench.cost` prints the tables of docs/scaling.md. Nothing is measured here. A multiplication and an
+addition are two operations; element-wise work, activations and the optimizer are left out; attention counts the whole
+square of positions; every rollout is taken to have the given lengths and to be in a group whose rewards differ.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen3Config
+
+from projected_grpo.policy.adapter import target_layers
+
+
+@dataclass(frozen=True)
+class Shape:
+    weights: int  # of the adapted linear layers
+    widths: int  # d_in + d_out, summed over these layers
+    head: int  # weights of the output layer
+    attention: int  # operations for each pair of positions: two products of heads x head_dim, over all layers
+    cache: int  # numbers cached for a position
+
+
+@dataclass(frozen=True)
+class Scale:
+    config: PreTrainedConfig
+    weight_bytes: int  # of one weight of the base model
+    rank: int  # r of each block
+    prompts: int
+    group: int
+    deployed_share: float  # of each group, sampled with the quarantine ablated
+    keep_share: float  # of the rollouts
+    prompt: int  # tokens
+    completion: int  # tokens
+    micro_batch: int  # rollouts
+
+    @property
+    def rollouts(self) -> int:
+        return self.prompts * self.group
+
+    @cached_property
+    def shape(self) -> Shape:
+        config = self.config
+        with torch.device("meta"):
+            layers = target_layers(AutoModelForCausalLM.from_config(config)).values()
+        return Shape(
+            weights=sum(layer.weight.numel() for layer in layers),
+            widths=sum(layer.in_features + layer.out_features for layer in layers),
+            head=config.hidden_size * config.vocab_size,
+            attention=4 * config.num_attention_heads * config.head_dim * config.num_hidden_layers,
+            cache=2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers,
+        )
+
+
+def forward(scale: Scale, rows: float, adapter: bool) -> float:
+    """Operations of a forward pass over prompt and completion, with logits at the completion alone."""
+    s, length = scale.shape, scale.prompt + scale.completion
+    factors = 4 * scale.rank * s.widths if adapter else 0
+    return rows * (2 * length * (s.weights + factors) + s.attention * length**2 + 2 * scale.completion * s.head)
+
+
+def backward(scale: Scale, rows: float) -> float:
+    """Operations of the backward pass: the base's weights are frozen, so each has one product and not two."""
+    s, length = scale.shape, scale.prompt + scale.completion
+    factors = 2 * 4 * scale.rank * s.widths
+    return rows * (2 * length * (s.weights + factors) + 2 * s.attention * length**2 + 2 * scale.completion * s.head)
+
+
+def passes(scale: Scale) -> Iterator[tuple[str, str, float, float]]:
+    """(pass, phase of bench.step, operations, bytes read) of a step of the arm route."""
+    s, n = scale.shape, scale.rollouts
+    model = scale.weight_bytes * (s.weights + s.head)
+    batches = -(-n // scale.micro_batch)
+    states = {"full": 1 - scale.deployed_share, "deployed": scale.deployed_share}
+    for state, share in states.items():
+        if not share:
+            continue
+        rows, columns = n * share, scale.rank * (4 if state == "full" else 2)
+        merge = 2 * columns * s.weights
+        prefill = scale.prompts * (2 * scale.prompt * s.weights + s.attention * scale.prompt**2 + 2 * s.head)
+        decoded = scale.completion - 1  # the first token is drawn from the prefill's logits
+        positions = sum(scale.prompt + step for step in range(1, decoded + 1))  # read over the decode steps
+        decode = rows * (2 * decoded * (s.weights + s.head) + s.attention * positions)
+        read = model * (1 + decoded) + scale.weight_bytes * s.cache * rows * positions
+        yield f"sampling, {state}: merge, prefill, decode", "sample", merge + prefill + decode, read
+    yield "deployed reading and its log-probabilities", "gate", forward(scale, n, True), batches * model
+    kept = n * scale.keep_share * (1 - scale.deployed_share)
+    yield "kept rollouts that were sampled full: log pi_old", "update", forward(scale, kept, True), -(-kept // scale.micro_batch) * model
+    yield "base log-probabilities", "update", forward(scale, n, False), batches * model
+    yield "training, forward", "update", forward(scale, n, True), batches * model
+    yield "training, backward", "update", backward(scale, n), batches * model
+
+
+def resident(scale: Scale) -> dict[str, float]:
+    """Bytes that a step holds, activations left out."""
+    s = scale.shape
+    factors = 2 * scale.rank * s.widths  # A and B of both blocks
+    rows, length = scale.rollouts * max(scale.deployed_share, 1 - scale.deployed_share), scale.prompt + scale.completion
+    return {
+        "base weights, twice (policy and sampler)": 2 * scale.weight_bytes * (s.weights + s.head),
+        "adapter, fp32: initialization, differences, gradients, two moments": 4 * 5 * factors,
+        "cached keys and values of the larger sampling state": scale.weight_bytes * s.cache * rows * length,
+        "logits of a micro-batch, fp32, with their gradient": 2 * 4 * scale.micro_batch * scale.completion * scale.config.vocab_size,
+    }
+
+
+def llama(layers: int, width: int, heads: int, kv_heads: int, mlp: int, vocab: int) -> LlamaConfig:
+    return LlamaConfig(
+        num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, num_key_value_heads=kv_heads,
+        intermediate_size=mlp, vocab_size=vocab, tie_word_embeddings=True,
+    )  # fmt: skip
+
+
+QWEN3_4B = Qwen3Config(
+    num_hidden_layers=36, hidden_size=2560, num_attention_heads=32, num_key_value_heads=8, head_dim=128,
+    intermediate_size=9728, vocab_size=151936, tie_word_embeddings=True,
+)  # fmt: skip
+TOY = llama(4, 128, 4, 4, 384, 625)
+SMOLLM2 = llama(30, 576, 9, 3, 1536, 49152)
+SCALES = {
+    "toy": Scale(TOY, 4, 8, 8, 8, 0.25, 0.1, 24, 27, 32),  # as bench.step runs it
+    "smollm2": Scale(SMOLLM2, 4, 8, 2, 4, 0.25, 0.1, 500, 128, 2),
+    "qwen3_4b": Scale(QWEN3_4B, 2, 16, 16, 16, 0.25, 0.1, 500, 1536, 8),
+}
+UNITS = {"toy": ("GFLOP", 1e9, "GB", 1e9), "smollm2": ("TFLOP", 1e12, "GB", 1e9), "qwen3_4b": ("PFLOP", 1e15, "TB", 1e12)}
+
+
+def tables() -> str:
+    """The tables of docs/scaling.md, Markdown."""
+    parts = []
+    for name, scale in SCALES.items():
+        operations, per_operation, amount, per_amount = UNITS[name]
+        lines = [f"### {name}", "", f"| pass | {operations} | {amount} read |", "|---|---|---|"]
+        rows = list(passes(scale))
+        lines += [f"| {what} | {flop / per_operation:.3g} | {read / per_amount:.3g} |" for what, _, flop, read in rows]
+        total, read = sum(row[2] for row in rows), sum(row[3] for row in rows)
+        lines += [f"| **one step** | **{total / per_operation:.3g}** | **{read / per_amount:.3g}** |", ""]
+        lines += ["| held during a step | GB |", "|---|---|"]
+        lines += [f"| {what} | {size / 1e9:.3g} |" for what, size in resident(scale).items()]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(tables())

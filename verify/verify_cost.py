@@ -1,0 +1,74 @@
+"""The analytic cost of a step counts what torch counts, and docs/scaling.md shows what the module prints."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.cost import SCALES, Scale, backward, forward, passes, tables
+from projected_grpo.gate.zones import ABSORB, zone_masks
+from projected_grpo.policy.batch import TokenBatch
+from projected_grpo.policy.policy import Policy
+from projected_grpo.sampling.local import LocalSampler
+from verify.tiny import RANK, tiny_policy
+
+ROWS, PROMPT, COMPLETION = 6, 5, 9
+
+
+def tiny(moved: bool = True) -> tuple[Policy, Scale]:
+    policy = tiny_policy(moved)
+    policy.base.model.set_attn_implementation("eager")  # whose products torch counts on CPU
+    return policy, Scale(policy.base.model.config, 4, RANK, 3, 2, 0.5, 0.1, PROMPT, COMPLETION, ROWS)
+
+
+def batch() -> TokenBatch:
+    tokens = torch.randint(3, 300, (ROWS, PROMPT + COMPLETION), generator=torch.Generator().manual_seed(0)).tolist()
+    return TokenBatch.collate([row[:PROMPT] for row in tokens], [row[PROMPT:] for row in tokens])
+
+
+def test_forward_and_backward_operations_are_those_that_torch_counts():
+    policy, scale = tiny()
+    masks = zone_masks(torch.full((ROWS,), ABSORB), "output")
+    with FlopCounterMode(display=False) as base:
+        policy.logp_base(batch())
+    with FlopCounterMode(display=False) as with_adapter:
+        logp = policy.logp(batch(), masks)
+    with FlopCounterMode(display=False) as gradient:
+        logp.sum().backward()
+    assert base.get_total_flops() == pytest.approx(forward(scale, ROWS, adapter=False), rel=1e-3)
+    assert with_adapter.get_total_flops() == pytest.approx(forward(scale, ROWS, adapter=True), rel=1e-3)
+    unread = 3 * (32 * 32 + 4 * RANK * 32)  # of the first layer's q, k, v, whose input carries no gradient
+    assert gradient.get_total_flops() == pytest.approx(backward(scale, ROWS) - 2 * ROWS * (PROMPT + COMPLETION) * unread, rel=1e-3)
+
+
+def test_sampling_operations_are_those_that_torch_counts():
+    policy, scale = tiny()
+    sampler = LocalSampler(policy, COMPLETION)
+    with FlopCounterMode(display=False) as counted:
+        for deployed in (False, True):
+            sampler.load(deployed)
+            completions = sampler.sample([list(range(3, 3 + PROMPT))] * scale.prompts, 1, seed=0)
+            assert {len(completion.tokens) for completion in completions} == {COMPLETION}
+    expected = sum(flop for _, phase, flop, _ in passes(scale) if phase == "sample")
+    assert counted.get_total_flops() == pytest.approx(expected, rel=1e-2)
+
+
+def test_bytes_are_the_weights_once_a_micro_batch_and_once_a_sampled_token():
+    _, scale = tiny()
+    weights = 4 * (2 * (4 * 32 * 32 + 3 * 32 * 48) + 32 * 300)
+    positions = sum(range(PROMPT + 1, PROMPT + COMPLETION))
+    read = {what: amount for what, _, _, amount in passes(replace(scale, micro_batch=4))}
+    assert read["training, forward"] == 2 * weights
+    assert read["sampling, full: merge, prefill, decode"] == COMPLETION * weights + 4 * (2 * 2 * 32) * 3 * positions
+
+
+def test_the_page_shows_what_the_module_prints_and_the_toy_row_of_the_comparison():
+    page = Path("docs/scaling.md").read_text()
+    assert tables() in page
+    for phase, shown in {"sample": "0.26 s | 3.99 | 15", "gate": "0.17 s | 8.32 | 49", "update": "0.47 s | 25.9 | 55"}.items():
+        flop = sum(operations for _, name, operations, _ in passes(SCALES["toy"]) if name == phase) / 1e9
+        seconds, analytic, quotient = (float(text.removesuffix(" s")) for text in shown.split(" | "))
+        assert f"| {phase} | {shown} |" in page
+        assert analytic == float(f"{flop:.3g}") and quotient == round(flop / seconds)
