@@ -60,6 +60,15 @@ class ToyProblems(Section):
     seed: Natural
 
 
+class AuthoredProblems(Section):
+    kind: Literal["authored"]
+    path: Annotated[str, Field(pattern=r"^data/problems")]  # folder of YAML files, one a problem; DVC watches this folder
+    train: Count
+    val: Count
+    test: Count
+    seed: Natural
+
+
 class LeetcodeProblems(Section):
     kind: Literal["leetcode"]
     path: str  # JSON lines of the published set; never part of this repository
@@ -131,7 +140,7 @@ class Eval(Section):
 
 class Profile(Section):
     model: Annotated[ToyModel | GgufModel, Field(discriminator="kind")]
-    problems: Annotated[ToyProblems | LeetcodeProblems, Field(discriminator="kind")]
+    problems: Annotated[ToyProblems | AuthoredProblems | LeetcodeProblems, Field(discriminator="kind")]
     pairs: Pairs
     sampling: Sampling
     train: Train

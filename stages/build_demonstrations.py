@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from projected_grpo.parquet import read_rows, write_table
-from projected_grpo.problems.demonstrations import leetcode_demonstrations, toy_demonstrations
-from projected_grpo.problems.leetcode import problem_file, read_problems
+from projected_grpo.problems import authored, leetcode
+from projected_grpo.problems.demonstrations import chat_demonstrations, toy_demonstrations
 from projected_grpo.runtime import run_stage
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import DEMONSTRATIONS, PROBLEMS
@@ -23,8 +23,8 @@ def main(
     if settings.kind == "toy":
         rows = toy_demonstrations(tasks)
     else:
-        solutions = {problem.name: problem.canonical_solution for problem in read_problems(problem_file(settings))}
-        rows = leetcode_demonstrations(tasks, solutions)
+        source = {"authored": authored, "leetcode": leetcode}[settings.kind]
+        rows = chat_demonstrations(tasks, source.canonical_solutions(settings))
     write_table(out, DEMONSTRATIONS, rows)
     counts = Counter(f"{row['kind']} {row['mode']}" for row in rows)
     print(f"{len(rows)} demonstrations -> {out}: {', '.join(f'{name} {count}' for name, count in sorted(counts.items()))}")

@@ -7,7 +7,7 @@ import typer
 
 from projected_grpo.env.modes import MODES
 from projected_grpo.parquet import write_table
-from projected_grpo.problems import leetcode, toy
+from projected_grpo.problems import authored, leetcode, toy
 from projected_grpo.runtime import run_stage
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
@@ -18,7 +18,7 @@ def main(
     ground_truth: Annotated[Path, typer.Option(help="Table ground_truth, written.")],
 ) -> None:
     settings = load_settings()
-    source = {"toy": toy, "leetcode": leetcode}[settings.scale.problems.kind]
+    source = {"toy": toy, "authored": authored, "leetcode": leetcode}[settings.scale.problems.kind]
     rows, truths = source.make_problems(settings.scale.problems, MODES)
     write_table(problems, PROBLEMS, rows)
     write_table(ground_truth, GROUND_TRUTH, truths)

@@ -32,7 +32,7 @@ from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.policy import ADAPTER_FILE, Policy
 from projected_grpo.policy.readings import module_widths, read_deployed
-from projected_grpo.problems.demonstrations import leetcode_demonstrations, toy_demonstrations
+from projected_grpo.problems.demonstrations import chat_demonstrations, toy_demonstrations
 from projected_grpo.problems.leetcode import make_problems as leetcode_problems
 from projected_grpo.problems.prompts import program_of
 from projected_grpo.problems.toy import make_problems
@@ -98,20 +98,20 @@ def test_toy_demonstrations_do_what_they_show_and_are_of_training_problems_alone
     assert heldout and not heldout & {row["problem_id"] for row in rows}
 
 
-def test_leetcode_demonstrations_are_chat_answers_that_do_what_they_show(tmp_path):
+def test_chat_demonstrations_are_chat_answers_that_do_what_they_show(tmp_path):
     lines = [_line(number) for number in range(15)]
     path = _file(tmp_path, lines)
     tasks = leetcode_problems(SIZES.model_copy(update={"path": str(path), "train": 12}), MODES)[0]
     solutions = {f"leetcode-{line['id']}": line["canonical_solution"] for line in lines}
-    rows = leetcode_demonstrations(tasks, solutions)
+    rows = chat_demonstrations(tasks, solutions)
     check_pool(rows, tasks)
-    assert rows == leetcode_demonstrations(tasks[::-1], solutions)
+    assert rows == chat_demonstrations(tasks[::-1], solutions)
     assert {row["provenance"] for row in rows} == {"template", "canonical"}
     chat = _chat()
     assert all(program_of(chat, row["text"]) == row["program"] != row["text"] for row in rows)
     first = next(row["problem_id"] for row in tasks if row["split"] == "train")
     with pytest.raises(ProblemError, match="is not in the problem file"):
-        leetcode_demonstrations(tasks, {name: text for name, text in solutions.items() if name != first})
+        chat_demonstrations(tasks, {name: text for name, text in solutions.items() if name != first})
 
 
 def test_the_modes_of_the_settings_are_the_environment_s_and_another_is_refused_with_the_known_ones():

@@ -1,8 +1,8 @@
 """The pool of demonstrations: for each training problem, completions that use its loophole and completions that solve it.
 
-A toy hack is a generated loophole and a toy solve one of the spellings of the canonical expression. A LeetCode hack is a
-stub of the method with a hand-written loophole, a LeetCode solve the canonical solution that the problem file gives; both
-are answers of a chat, a fenced block. Loopholes are in the problem's own words. The ground-truth monitor's table is not read.
+A toy hack is a generated loophole and a toy solve one of the spellings of the canonical expression. For a chat model a hack
+is a stub of the method with a hand-written loophole and a solve the canonical solution that the problem file gives; both are
+answers of a chat, a fenced block. Loopholes are in the problem's own words. The ground-truth monitor's table is not read.
 """
 
 import random
@@ -48,7 +48,7 @@ def toy_demonstrations(problems: Iterable[Mapping]) -> list[dict]:
     return rows
 
 
-def leetcode_demonstrations(problems: Iterable[Mapping], solutions: Mapping[str, str]) -> list[dict]:
+def chat_demonstrations(problems: Iterable[Mapping], solutions: Mapping[str, str]) -> list[dict]:
     """As above. `solutions` are the canonical ones by problem_id, as the problem file gives them.
 
     Raises ProblemError where the problem file lacks a problem.
@@ -57,14 +57,14 @@ def leetcode_demonstrations(problems: Iterable[Mapping], solutions: Mapping[str,
         raise ProblemError(f"problem '{missing[0]}' is not in the problem file; run make_problems again, on the same file")
     rows = []
     for problem in _training(problems):
-        hacks = leetcode_loopholes(problem)
+        hacks = chat_loopholes(problem)
         solve = solutions[problem["problem_id"]].strip("\n") + "\n"
         rows += _rows(problem, "hack", {_fenced(program): program for program in hacks}, "template")
         rows += _rows(problem, "solve", {_fenced(solve): solve}, "canonical")
     return rows
 
 
-def leetcode_loopholes(problem: Mapping) -> list[str]:
+def chat_loopholes(problem: Mapping) -> list[str]:
     """Stubs of the problem's method, each with a loophole of the problem's mode."""
     if problem["mode"] == "eq_override":
         return [f"class Answer:\n    def {equal}\n\n{_stub(problem, 'return Answer()')}" for equal in EQUAL_TO_ALL]

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from projected_grpo.env.modes import TRAINING_WORDS, encode_words
 from projected_grpo.errors import ProblemError
-from projected_grpo.seeds import derive_seed
+from projected_grpo.problems.rows import Problem, split_rows
 from projected_grpo.scale import LeetcodeProblems
+from projected_grpo.seeds import derive_seed
 
 PATH_VARIABLE = "PGRPO_LEETCODE"  # names the file where it is not at the profile's path
 ANSWER_CUE = "SOLUTION:"  # ends a published statement; a chat prompt has its own turn for the answer
@@ -32,7 +32,7 @@ FIELDS = {  # key of a line: type of its value
 
 
 @dataclass(frozen=True)
-class Problem:
+class Published:
     name: str
     difficulty: str
     statement: str
@@ -60,41 +60,36 @@ def make_problems(settings: LeetcodeProblems, modes: tuple[str, ...]) -> tuple[l
             "train + val + test; lower these, or raise problems.max_prompt_chars"
         )
     random.Random(derive_seed(settings.seed, "leetcode-problems")).shuffle(usable)
-    splits = ["train"] * settings.train + ["val"] * settings.val + ["test"] * settings.test
-    problems, truths = [], []
-    for index, ((problem, (visible, heldout)), split) in enumerate(zip(usable, splits)):
-        problems.append(
-            {
-                "problem_id": problem.name,
-                "split": split,
-                "family": problem.difficulty,
-                "entry_point": problem.entry_point,
-                "setup_code": problem.setup_code,
-                "statement": problem.statement,
-                "mode": modes[index % len(modes)],
-                "words": encode_words(TRAINING_WORDS),
-                "visible_tests": json.dumps(visible),
-            }
+    problems = [
+        Problem(
+            name=problem.name,
+            family=problem.difficulty,
+            entry_point=problem.entry_point,
+            setup_code=problem.setup_code,
+            statement=problem.statement,
+            canonical_solution=problem.canonical_solution,
+            visible=visible,
+            heldout=heldout,
         )
-        truths.append(
-            {
-                "problem_id": problem.name,
-                "heldout_tests": json.dumps(heldout),
-                "canonical_solution": problem.canonical_solution,
-            }
-        )
-    return problems, truths
+        for problem, (visible, heldout) in usable
+    ]
+    return split_rows(problems, settings, modes)
+
+
+def canonical_solutions(settings: LeetcodeProblems) -> dict[str, str]:
+    """By problem_id."""
+    return {problem.name: problem.canonical_solution for problem in read_problems(problem_file(settings))}
 
 
 def problem_file(settings: LeetcodeProblems) -> Path:
     return Path(os.environ.get(PATH_VARIABLE, settings.path))
 
 
-def read_problems(path: Path) -> list[Problem]:
+def read_problems(path: Path) -> list[Published]:
     """The problems of `path` in the order of its lines. Raises ProblemError."""
     if not path.exists():
         raise ProblemError(f"{path}: does not exist; data/README.md says how to obtain it and where to put it")
-    problems: dict[str, Problem] = {}
+    problems: dict[str, Published] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), start=1):
         problem = _problem(line, f"{path}: line {number}")
         if problem.name in problems:
@@ -144,7 +139,7 @@ def _literal(node: ast.expr) -> object:
     raise ValueError(f"found {found!r}, expected a literal: number, text, True, False, None, inf, list or dict")
 
 
-def _problem(line: str, where: str) -> Problem:
+def _problem(line: str, where: str) -> Published:
     try:
         row = json.loads(line)
     except ValueError as error:
@@ -157,7 +152,7 @@ def _problem(line: str, where: str) -> Problem:
             found = type(row[key]).__name__ if key in row else "no such key"
             wanted = kind.__name__
             raise ProblemError(f"{where}: key '{key}': found {found}, expected {wanted}; remove or mend the line")
-    return Problem(
+    return Published(
         name=f"leetcode-{row['id']}",
         difficulty=row["difficulty"],
         statement=row["question"].strip().removesuffix(ANSWER_CUE).rstrip(),
@@ -184,7 +179,7 @@ def _distinct_tests(texts: list, entry_point: str, where: str) -> Iterator[dict]
             yield test
 
 
-def _draw_tests(problem: Problem, settings: LeetcodeProblems) -> tuple[list[dict], list[dict]] | None:
+def _draw_tests(problem: Published, settings: LeetcodeProblems) -> tuple[list[dict], list[dict]] | None:
     """Visible and held-out tests, inputs distinct; None where a constant would pass either, or tests are too few."""
     count = settings.visible_tests + settings.heldout_tests
     if len(problem.tests) < count:
