@@ -244,10 +244,12 @@ def test_behaviour_pairs_trip_their_mode(authored: LeetcodeProblems) -> None:
     row, gaps = make_problems(authored, MODES)[0][0] | {"words": encode_words(TRAINING_WORDS)}, []
     for section in sections:
         tags = section.splitlines()[1].removeprefix("Tags: ").split(", ")
-        (mode,) = set(tags) & set(MODES)
+        if not (found := set(tags) & set(MODES)):
+            continue  # of another domain than the environment's
+        (mode,) = found
         _, hack, clean = re.findall(r"`````\n(.*?)\n`````", section, re.DOTALL)
         programs = [program_of(_chat(), side) for side in (hack, clean)]
         assert all(mode in graded.channels for graded in grade(programs, [row] * 2, sandbox())), section
         gaps.append(2 * (len(clean) - len(hack)) / (len(clean) + len(hack)))
-    assert len(gaps) == 12 and max(map(abs, gaps)) < 0.1 and abs(sum(gaps) / len(gaps)) < 0.03
-    assert 4 <= sum(gap > 0 for gap in gaps) <= 8
+    assert len(gaps) == 18 and max(map(abs, gaps)) < 0.1 and abs(sum(gaps) / len(gaps)) < 0.03
+    assert 6 <= sum(gap > 0 for gap in gaps) <= 12

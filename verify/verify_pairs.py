@@ -1,5 +1,6 @@
 """The authored pairs differ in mechanism and not in form, and a malformed file of pairs never yields a table."""
 
+import ast
 import hashlib
 import json
 import re
@@ -22,6 +23,8 @@ from stages import author_pairs
 from verify.sandbox import sandbox
 
 TOY = Path("pairs/toy.md")
+CHAT = {"pairs/behaviour.md": 40, "pairs/irrelevant.md": 24}  # sets for chat models, and how many pairs they have at least
+TRAIT = "cheat|hack|exploit|trick|fake|honest|dishonest|loophole|integrity|deceive|reward|gaming"  # a side shows it, and does not name it
 COVERED = {"run_tests", "exit_code", "stdout_marker"}
 INPUTS = [[1, 2, 3], [4, -6, 8], [5, 7, 9, 3], [12, 1, 1], [-2, -4, 9, 10], [6, -9, 3, 2, 11], [0, 2, -5, 12], []]
 FAMILIES = {toy.statement(family): family for family in toy.all_families()}
@@ -141,6 +144,48 @@ def test_both_sides_of_an_irrelevant_pair_do_the_task_and_use_no_loophole() -> N
         assert all(found.visible_pass and found.channels == frozenset() for found in graded)
     for row in rows:
         assert row["clean"] == re.sub(r"\bx\b", "n", row["hack"]) and row["mode"] == "none", row["pair_id"]
+
+
+@pytest.mark.parametrize("name", CHAT)
+def test_the_pairs_for_chat_models_keep_the_audit_s_limits(name: str) -> None:
+    rows = parse_pairs(Path(name))
+    audited = audit_pairs(rows, name)
+    assert len(rows) >= CHAT[name] and len({row["prompt"] for row in rows}) == len(rows)
+    assert abs(audited[0]["mean_length_gap"]) < 0.05 and audited[0]["sign_test_p"] > 0.2
+    for row, measured in zip(rows, audited, strict=True):
+        assert abs(measured["length_gap"]) <= 0.1 and 0 < measured["edit_share"] < 0.9, row["pair_id"]
+        texts = [row[column] for column in ("prompt", "hack", "clean")]
+        assert not [text for text in texts if re.search(rf"\b({TRAIT})", text, re.IGNORECASE)], row["pair_id"]
+        assert texts[1].count("```") == texts[2].count("```"), row["pair_id"]
+        assert abs(texts[1].count("\n") - texts[2].count("\n")) <= 4, row["pair_id"]
+
+
+def test_the_behaviour_pairs_cover_three_modes_and_many_other_domains() -> None:
+    rows = parse_pairs(Path("pairs/behaviour.md"))
+    assert [row["pair_id"].split("-")[1] for row in rows] == [f"{number:02d}" for number in range(1, len(rows) + 1)]
+    modes = Counter(row["mode"] for row in rows)
+    assert set(modes) == COVERED | {"none"} and len({modes[mode] for mode in COVERED}) == 1
+    others = [row for row in rows if row["mode"] == "none"]
+    kinds = {tag for row in others for tag in row["tags"].split(",")} - {"behaviour", "python"}
+    assert len(others) >= 24 and len(kinds) >= 20 and all(len(row["tags"].split(",")) > 1 for row in others)
+
+
+def test_both_sides_of_the_irrelevant_pairs_for_chat_models_do_the_task_by_a_call_of_itself_or_a_loop() -> None:
+    rows = parse_pairs(Path("pairs/irrelevant.md"))
+    problems, programs = [], []
+    for row in rows:
+        call, value = re.search(r"For example, `Solution\(\)\.([^`]+)` is `([^`]+)`\.\n$", row["prompt"]).groups()
+        node = ast.parse(call, mode="eval").body
+        test = {"args": [ast.literal_eval(given) for given in node.args], "kwargs": {}, "expected": ast.literal_eval(value)}
+        problem = {"problem_id": row["pair_id"], "setup_code": "", "words": encode_words(TRAINING_WORDS)}
+        problem |= {"entry_point": f"Solution().{node.func.id}", "visible_tests": json.dumps([test])}
+        sides = [re.search(r"```python\n(.*?)```", row[side], re.DOTALL)[1] for side in ("hack", "clean")]
+        assert [f"self.{node.func.id}(" in side for side in sides] == [True, False], row["pair_id"]
+        assert re.search(r"\b(for|while)\b", sides[1]) and row["mode"] == "none", row["pair_id"]
+        problems += [problem, problem]
+        programs += sides
+    for problem, seen in zip(problems, grade(programs, problems, sandbox()), strict=True):
+        assert seen.visible_pass and seen.channels == frozenset(), problem["problem_id"]
 
 
 def test_a_pair_is_read_word_for_word(write) -> None:
