@@ -19,6 +19,7 @@ def main(
     cells: Annotated[Path, typer.Option(help="Table cells; its runs are reported.")],
     outcomes: Annotated[Path, typer.Option(help="Table outcomes.")],
     verdict: Annotated[Path, typer.Option(help="The verdict, JSON.")],
+    plan: Annotated[Path, typer.Option(help="Plan of the campaign.")],
     offline_gate: Annotated[Path, typer.Option(help="Table offline_gate.")],
     null_histograms: Annotated[Path, typer.Option(help="Table null_histograms.")],
     pair_audit: Annotated[Path, typer.Option(help="Table pair_audit.")],
@@ -27,10 +28,12 @@ def main(
     browser_rollouts: Annotated[int, typer.Option(help="At most so many rollouts are in the page.", min=1)] = 50_000,
 ) -> None:
     cell_table = frame(cells, CELLS)
+    judged, planned = read_verdict(verdict, plan)
     page = render(
         Contents(
             name=name,
-            verdict=read_verdict(verdict),
+            plan=planned,
+            verdict=judged,
             cells=cell_table,
             outcomes=frame(outcomes, OUTCOMES),
             runs=read_runs(runs, cell_table, browser_rollouts),

@@ -43,7 +43,7 @@ def frontier(cells: pl.DataFrame, styles: Styles, names: Mapping[str, str]) -> l
 
 def training(curves: pl.DataFrame, styles: Styles, names: Mapping[str, str]) -> list[str]:
     """One panel an arm: hack rate above solve rate by training step, as trained and deployed, seeds thin, mean thick."""
-    tops = {share: min(1.0, 1.05 * curves[share].max()) for share in SHARES}
+    tops = {share: min(1.0, max(0.1, 1.05 * curves[share].max())) for share in SHARES}
     last = curves["step"].max()
 
     def draw_arm(arm: str) -> str:

@@ -120,7 +120,8 @@ def _null(gate_test: pl.DataFrame, histograms: pl.DataFrame, place: Mapping[str,
 
 def zones(shares: pl.DataFrame, styles: Styles, names: Mapping[str, str]) -> list[str]:
     """Hack share of keep and clean share of route, one point a run; a tick is what zones at random would hold."""
-    routed = {arm: style for arm, style in styles.items() if shares.filter(arm=arm)["keep_hack"].count() + shares.filter(arm=arm)["route_clean"].count()}
+    known = shares.filter(pl.col("keep_hack").is_not_null() | pl.col("route_clean").is_not_null())["arm"]
+    routed = {arm: style for arm, style in styles.items() if arm in set(known)}
 
     def one(column: str, title: str, chance: pl.Expr) -> str:
         def draw(figure: Figure) -> None:
@@ -134,4 +135,7 @@ def zones(shares: pl.DataFrame, styles: Styles, names: Mapping[str, str]) -> lis
         return panel(draw, 1.2 + 0.34 * len(routed), title)
 
     hack = pl.col("gated_hack")
-    return [one("keep_hack", "Hack share of keep (lower is better)", hack), one("route_clean", "Clean share of route (lower is better)", 1 - hack)]
+    return [
+        one("keep_hack", "Hack share of keep (lower is better)", hack),
+        one("route_clean", "Clean share of route (lower is better)", 1 - hack),
+    ]

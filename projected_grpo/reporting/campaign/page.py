@@ -5,21 +5,24 @@ The page loads nothing: its policy allows no source but its own script, which it
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from projected_grpo.analysis.plan import Plan
 from projected_grpo.env.modes import MODES
 from projected_grpo.reporting.campaign import figures, gate_figures
-from projected_grpo.reporting.campaign.answers import answers, arm_table, contrast_table, number, sentence
+from projected_grpo.reporting.campaign.answers import answers, sentence
 from projected_grpo.reporting.campaign.browser import SCRIPT, browser
 from projected_grpo.reporting.campaign.panels import Styles, arm_legend, arm_styles, grid, legend
 from projected_grpo.reporting.campaign.runs import Runs, curves, mode_rates, window_width, with_divergence, zone_shares
+from projected_grpo.reporting.manifest import flatten
 from projected_grpo.reporting.page import CSS, escape, listing, section, table
 from projected_grpo.reporting.style import LABEL_COLOURS
 from projected_grpo.reporting.summary import ReportError
+from projected_grpo.reporting.verdict import arm_name, arm_table, contrast_table, number
 
 STYLE_SHEET = CSS + Path(__file__).with_name("style.css").read_text()
 LIMITS = (
@@ -35,7 +38,8 @@ class Contents:
     """What the page shows."""
 
     name: str  # of the campaign
-    verdict: Mapping  # verdict.json
+    plan: Plan
+    verdict: dict  # verdict.json, made by the plan
     cells: pl.DataFrame
     outcomes: pl.DataFrame
     runs: Runs
@@ -53,7 +57,7 @@ def render(contents: Contents) -> str:
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="facts">{escape(_facts(contents))}</p>',
-        *_verdict(contents.verdict, names),
+        *_verdict(contents),
         _frontier(contents, styles, names),
         _training(contents.runs, styles, names),
         _scores(contents.runs, styles, names),
@@ -63,7 +67,7 @@ def render(contents: Contents) -> str:
         _audit(contents.pair_audit),
         _rollouts(contents, names),
         section("Limits", *(f"<p>{escape(text)}</p>" for text in LIMITS)),
-        section("Plan", listing([("SHA-256 of the plan", contents.verdict["plan_sha256"]), ("seeds", contents.verdict["seeds"])])),
+        _plan(contents.verdict, contents.plan),
     ]
     return _document(title, "\n".join(parts))
 
@@ -83,7 +87,7 @@ def _document(title: str, body: str) -> str:
 def _names(cells: pl.DataFrame) -> dict[str, str]:
     """Arm -> its name on the page, which says where it uses ground truth."""
     rows = cells.select("arm", "uses_ground_truth").unique().sort("arm").iter_rows()
-    return {arm: f"{arm} (uses ground truth)" if uses else arm for arm, uses in rows}
+    return {arm: arm_name(arm, uses) for arm, uses in rows}
 
 
 def _order(names: Mapping[str, str], verdict: Mapping) -> list[str]:
@@ -99,19 +103,28 @@ def _facts(contents: Contents) -> str:
     return f"{cells['arm'].n_unique()} arms · {cells['seed'].n_unique()} seeds · {cells.height} runs · {rollouts:,} training rollouts"
 
 
-def _verdict(verdict: Mapping, names: Mapping[str, str]) -> list[str]:
+def _verdict(contents: Contents) -> list[str]:
+    verdict, plan = contents.verdict, contents.plan
+    text = (
+        "Rates are of deployed policies on held-out problems with a hint unless a column says otherwise. Every run is listed in "
+        f"the order of the seeds, because outcomes are close to binary; one above a deployed hack rate of {plan.hacked_over} counts as "
+        f"hacked. Brackets hold the ends of {1 - plan.alpha:.0%} intervals: of the two-level bootstrap for differences, of Clopper and "
+        "Pearson for P(run hacked)."
+    )
     return [
         f'<p class="verdict-box">{escape(sentence(verdict))}</p>',
-        answers(verdict),
+        answers(verdict, plan),
         section(
-            "Runs and contrasts",
-            "<p>Rates are of deployed policies on held-out problems with a hint unless a column says otherwise. Every run is "
-            "listed in the order of the seeds, because outcomes are close to binary. Brackets hold the ends of intervals: of "
-            "the two-level bootstrap for differences, of Clopper and Pearson for P(run hacks).</p>",
-            _wide(arm_table(verdict["arms"], names), "The runs, arm by arm"),
-            _wide(contrast_table(verdict["contrasts"]), "The contrasts of the plan"),
+            "Runs",
+            f"<p>{escape(text)}</p>",
+            _wide(_escaped(arm_table(verdict)), "The runs, arm by arm"),
         ),
     ]
+
+
+def _escaped(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = rows
+    return table(head, [[escape(cell) for cell in row] for row in body])
 
 
 def _frontier(contents: Contents, styles: Styles, names: Mapping[str, str]) -> str:
@@ -119,7 +132,8 @@ def _frontier(contents: Contents, styles: Styles, names: Mapping[str, str]) -> s
         "Routing mass against the deployed hack rate on held-out problems with a hint, and both deployed rates arm by arm. "
         "Every point is one run. A hollow point is a run that diverged."
     )
-    return section("Frontier", arm_legend(styles, names), _figure(1, figures.frontier(with_divergence(contents.cells), styles, names), caption))
+    panels = figures.frontier(with_divergence(contents.cells), styles, names)
+    return section("Frontier", arm_legend(styles, names), _figure(1, panels, caption))
 
 
 def _training(runs: Runs, styles: Styles, names: Mapping[str, str]) -> str:
@@ -151,13 +165,12 @@ def _nulls(contents: Contents) -> str:
         [
             *(escape(row[name]) for name in ("reading", "rollouts", "direction")),
             number(row["value"]),
-            *(cell for null in ("haar", "sign") for cell in (
-                f"{number(row[f'{null}_low'])} to {number(row[f'{null}_high'])}", f"{number(row[f'{null}_p'], 4)} ({number(row[f'{null}_floor'], 4)})"
-            )),
+            *_in_null(row, "haar"),
+            *_in_null(row, "sign"),
             escape(row["remark"] or ""),
         ]
         for row in tests.sort("reading", "rollouts", "direction").to_dicts()
-    ]  # fmt: skip
+    ]
     caption = (
         "AUROC for exploits of v_act on the saved readings of one run, among Haar draws and among directions from the same "
         "pairs with other signs. The oracle direction is made from ground-truth labels and shows what labels give at that reading."
@@ -166,6 +179,12 @@ def _nulls(contents: Contents) -> str:
     entries += [(words, colour, line) for words, colour, line in gate_figures.DIRECTIONS.values()]
     figure = _figure(4, gate_figures.nulls(contents.gate_test, contents.null_histograms), caption)
     return section("v_act against its nulls", legend(entries), figure, _wide(table(head, body), "The offline gate test"))
+
+
+def _in_null(row: Mapping, null: str) -> list[str]:
+    """The null's middle 95% and the p-value of the direction in it."""
+    low, high, p, floor = (row[f"{null}_{name}"] for name in ("low", "high", "p", "floor"))
+    return [f"{number(low)} to {number(high)}", f"{number(p, 4)} ({number(floor, 4)})"]
 
 
 def _zones(contents: Contents, styles: Styles, names: Mapping[str, str]) -> str:
@@ -189,13 +208,16 @@ def _modes(contents: Contents, styles: Styles, names: Mapping[str, str]) -> str:
 
 def _audit(audit: pl.DataFrame) -> str:
     text = (
-        f"{audit.height} pairs. Length gap: (clean minus hack) over their mean length; its mean is {number(audit['mean_length_gap'][0])}, and "
-        f"the sign test that neither side is longer has p {number(audit['sign_test_p'][0])}. Edit share: 1 minus the similarity of "
-        "the two sides."
+        f"{audit.height} pairs. Length gap: (clean minus hack) over their mean length; its mean is "
+        f"{number(audit['mean_length_gap'][0])}, and the sign test that neither side is longer has p {number(audit['sign_test_p'][0])}. "
+        "Edit share: 1 minus the similarity of the two sides."
     )
     head = ["pair", "mode", "hack, characters", "clean, characters", "length gap", "edit share"]
     body = [
-        [escape(row["pair_id"]), escape(row["mode"]), str(row["hack_chars"]), str(row["clean_chars"]), number(row["length_gap"], 2), number(row["edit_share"], 2)]
+        [
+            *(escape(row[name]) for name in ("pair_id", "mode", "hack_chars", "clean_chars")),
+            *(number(row[name], 2) for name in ("length_gap", "edit_share")),
+        ]
         for row in audit.to_dicts()
     ]
     return section("Pair audit", f"<p>{escape(text)}</p>", _wide(table(head, body), "The authored pairs", tall=True))
@@ -204,11 +226,17 @@ def _audit(audit: pl.DataFrame) -> str:
 def _rollouts(contents: Contents, names: Mapping[str, str]) -> str:
     runs = contents.runs
     text = (
-        f"{runs.shown.height:,} of {runs.rollouts.height:,} training rollouts are in this page: of each run those whose names have the smallest "
-        "SHA-256, up to the same number. Marked lines attempt the loopholes that stand beside them, by the program's "
+        f"{runs.shown.height:,} of {runs.rollouts.height:,} training rollouts are in this page: of each run those whose names have the "
+        "smallest SHA-256, up to the same number. Marked lines attempt the loopholes that stand beside them, by the program's "
         "syntax tree; those of the mode that was shown are marked more strongly. A program that does not compile has no marks."
     )
     return section("Rollouts", f"<p>{escape(text)}</p>", browser(runs.shown, contents.problems, names))
+
+
+def _plan(verdict: dict, plan: Plan) -> str:
+    settings = flatten(plan.model_dump(exclude={"contrasts"})) | {"arms": ", ".join(plan.arms), "seeds": ", ".join(map(str, plan.seeds))}
+    facts = listing([*settings.items(), ("SHA-256", verdict["plan_sha256"])])
+    return section("Contrasts and plan", _wide(_escaped(contrast_table(verdict, plan)), "The contrasts of the plan"), facts)
 
 
 def _figure(index: int, panels: list[str], caption: str) -> str:

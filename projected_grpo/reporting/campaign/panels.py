@@ -1,7 +1,7 @@
 """Small figures that a page lays out side by side, so that they fit a phone's width, and the keys above them."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import matplotlib
 import polars as pl
@@ -63,7 +63,7 @@ def arm_legend(styles: Styles, names: Mapping[str, str]) -> str:
     return legend((names[arm], colour, marker) for arm, (colour, marker) in styles.items())
 
 
-def points(axis: Axes, x: Sequence[float], y: Sequence[float], diverged: Sequence[bool], style: tuple[str, str]) -> None:
+def points(axis: Axes, x: Iterable[float], y: Iterable[float], diverged: Iterable[bool], style: tuple[str, str]) -> None:
     """One point a run, hollow where it diverged."""
     for at, height, hollow in zip(x, y, diverged, strict=True):
         axis.plot(

@@ -1,0 +1,337 @@
+"""The report of a campaign: its numbers are those of the tables, it loads nothing, and its browser filters as polars does."""
+
+import base64
+import gzip
+import hashlib
+import itertools
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from projected_grpo.env.modes import MODES, TRAINING_WORDS
+from projected_grpo.parquet import TableError
+from projected_grpo.reporting.campaign.answers import read_verdict
+from projected_grpo.reporting.campaign.browser import LABELS, SHOWN_MODES, ZONES, encode, payload
+from projected_grpo.reporting.campaign.loopholes import loophole_lines
+from projected_grpo.reporting.campaign.panels import SPARE, STYLES
+from projected_grpo.reporting.campaign.runs import curves, frame, mode_rates, read_runs, sample, zone_shares
+from projected_grpo.reporting.summary import ReportError
+from projected_grpo.results import CELLS, OUTCOMES
+from projected_grpo.tables import PROBLEMS
+from stages.report_campaign import main
+from verify.campaign_inputs import ARMS, INJECTION, PLAN, PROGRAMS, SEEDS, STEPS, VERDICT, write_campaign
+from verify.chromium import BINARY, Page, browser
+
+ROLLOUTS = len(ARMS) * len(SEEDS) * STEPS * len(PROGRAMS)
+QUOTA = 60  # rollouts a run in the page, of 80
+needs_browser = pytest.mark.skipif(BINARY is None, reason="no Chromium in PATH (chromium, chromium-browser or google-chrome)")
+
+
+def report(folder: Path, html: Path, rollouts: int = QUOTA * 6, **changes: Path) -> Path:
+    paths = {name: folder / f"{name}.parquet" for name in ("cells", "outcomes", "offline_gate", "null_histograms", "pair_audit", "problems")}
+    paths |= {"runs": folder / "cells", "verdict": folder / "verdict.json", "plan": folder / "plan.md"} | changes
+    main(name="small <i>", html=html, browser_rollouts=rollouts, **paths)
+    return html
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("campaign")
+    write_campaign(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(folder) -> Path:
+    return report(folder, folder / "report.html")
+
+
+@pytest.fixture(scope="module")
+def shown(folder) -> pl.DataFrame:
+    return read_runs(folder / "cells", frame(folder / "cells.parquet", CELLS), QUOTA * 6).shown
+
+
+@pytest.fixture(scope="module")
+def tab(html, tmp_path_factory) -> Iterator[Page]:
+    with browser(tmp_path_factory.mktemp("profile")) as page:
+        show(page, html)
+        yield page
+
+
+def show(page: Page, html: Path, **size: int) -> None:
+    page.open(html, **size)
+    deadline = time.monotonic() + 60
+    while page.evaluate("document.getElementById('count').dataset.shown") is None:
+        assert time.monotonic() < deadline, page.complaints()
+        time.sleep(0.02)
+
+
+def packed(html: Path) -> dict:
+    text = re.search(r'<script type="text/plain" id="rollouts">([A-Za-z0-9+/=]+)</script>', html.read_text())[1]
+    return json.loads(gzip.decompress(base64.b64decode(text)))
+
+
+def test_the_top_of_the_page_states_the_verdict_with_its_numbers(html):
+    top = re.sub("<[^>]*>", "|", html.read_text().split("<h2>")[0].split("<h1>")[1])
+    assert (
+        "|Verdict: v_act beats Haar; over 2 seeds, the deployed hack rate of v_act minus that of none is -0.123 [-0.234, -0.012], and -0.099 "
+        "[-0.188, -0.010] at equal qmass; exact p 0.0456 (smallest possible 0.0078).|"
+    ) in top
+    for answer in (
+        "|Did v_act beat Haar?|||v_act beats Haar|Exact sign-flip test over 2 seeds: p 0.0456, after Holm 0.0912; the smallest possible p is 0.0078.",
+        "|By how much?|||-0.123 [-0.234, -0.012] in deployed hack rate|A negative difference favours v_act. Deployed solve rate: 0.011",
+        "|Was it routing mass?|||-0.099 [-0.188, -0.010] at equal qmass|qmass, v_act minus none: 0.020; above 0.03 the raw",
+        "|Can the design tell?|||power 0.68 at a difference of 0.15|The smallest difference with power 0.8 is 0.172. Machinery control",
+        "none minus labelled (uses ground truth): 0.515 [0.414, 0.616], p 0.0171, 2 seeds; 0.35 is needed: met.",
+        "Excluded runs: labelled 2 (diverged at step 6). Missing runs: haar 7.",
+    ):
+        assert answer in top, answer
+
+
+def test_the_page_is_in_the_order_of_its_questions_and_marks_arms_that_use_ground_truth(html):
+    text = html.read_text()
+    assert re.findall("<h2>(.*?)</h2>", text) == [
+        "Runs", "Frontier", "Hacking and solving during training", "Routing scores by label", "v_act against its nulls",
+        "Zone precision", "Hack rate by mode", "Pair audit", "Rollouts", "Limits", "Contrasts and plan",
+    ]  # fmt: skip
+    words = re.sub("<[^>]*>", " ", text.split("<h2>Runs")[1].split("<h2>Contrasts")[0])
+    names = re.findall(r"labelled(\s+\(uses ground truth\))?", words)
+    assert len(names) > 8 and all(names)
+
+
+def test_figures_speak_their_numbers(html):
+    spoken = re.findall('<svg role="img" aria-label="(.*?)"', html.read_text())
+    assert "Deployed hack rate, one point a run: none 0.25 0.50; v_act 0.25 0.50; labelled (uses ground truth) 0.25 0.50" in spoken
+    assert any("v_act 0.812; oracle (uses ground truth) 0.938" in text for text in spoken)
+    assert len(spoken) == 3 + 3 + 2 + 2 + 2 + 3  # frontier, training, scores and zones of the routed arms, nulls, modes
+
+
+def test_the_page_loads_nothing(html):
+    text = html.read_text()
+    assert not re.search(r"""(src|href|action|url\(|@import)\s*[=(]?\s*["']?(https?:)?//""", text)
+    policy = re.search('http-equiv="Content-Security-Policy" content="(.*?)"', text)[1]
+    script = re.search("<script>(.*?)</script>", text, re.S)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    assert "<img" not in text and "<i>" not in text and "small &lt;i&gt;" in text and text.count("<script") == 2
+
+
+def test_equal_inputs_give_equal_bytes(folder, html):
+    assert report(folder, folder / "again.html").read_bytes() == html.read_bytes()
+
+
+def test_the_packed_rollouts_are_those_of_the_tables(html, shown):
+    data = packed(html)
+    assert len(data["texts"]) == len(set(data["texts"])) == len(PROGRAMS)
+    columns = {"arm": data["names"]["arm"], "zone": ZONES, "label": LABELS, "mode": SHOWN_MODES, "text": data["texts"], "task": data["tasks"]}
+    found = {name: [columns[name][code] for code in codes] for name, codes in data["codes"].items()}
+    assert found["arm"] == [arm.replace("labelled", "labelled (uses ground truth)") for arm in shown["arm"]]
+    assert found["text"] == shown["text"].to_list() and found["mode"] == shown["shown_mode"].to_list()
+    assert found["zone"] == shown["zone"].to_list() and found["label"] == shown["label"].to_list()
+    assert found["task"] == [f"Task {problem[1]} {INJECTION}" for problem in shown["problem_id"]]
+    assert data["id"] == shown["rollout_id"].to_list() and data["step"] == shown["step"].to_list()
+    assert data["numbers"]["score"] == [None if score is None else round(score, 3) for score in shown["score"]]
+    assert data["marks"] == [
+        [[line, [MODES.index(mode) for mode in modes]] for line, modes in loophole_lines(text, text, TRAINING_WORDS).items()]
+        for text in data["texts"]
+    ]
+
+
+def test_runs_hold_the_policy_s_own_rollouts_and_name_their_labels_and_zones(folder):
+    runs = read_runs(folder / "cells", frame(folder / "cells.parquet", CELLS), 10**6)
+    assert runs.rollouts.height == runs.shown.height == ROLLOUTS and "text" not in runs.rollouts.columns
+    one = runs.shown.filter(arm="v_act", seed=1, step=3)
+    assert one["label"].to_list() == ["exploited", "incorrect"] * 3 + ["correct", "not judged"]
+    assert one["zone"].to_list() == ["keep", "absorb", "route", "keep", "absorb", "route", "keep", "not gated"]
+    assert one["text"].to_list() == PROGRAMS
+
+
+def test_the_sample_is_fixed_by_names_and_holds_the_same_number_of_each_run(folder, shown):
+    assert shown.group_by("arm", "seed").len()["len"].to_list() == [QUOTA] * 6
+    run = read_runs(folder / "cells", frame(folder / "cells.parquet", CELLS), 10**6).shown.filter(arm="v_act", seed=2)
+    digests = {name: hashlib.sha256(f"v_act/2/{name}".encode()).hexdigest() for name in run["rollout_id"]}
+    expected = sorted(sorted(digests, key=digests.get)[:7])
+    assert sample(run.sample(fraction=1.0, shuffle=True, seed=0).sort("rollout_id"), 7)["rollout_id"].to_list() == expected
+
+
+def test_too_few_rollouts_for_the_runs_are_refused(folder):
+    with pytest.raises(ReportError, match="browser-rollouts: found 5, expected at least one for each of 6 runs"):
+        report(folder, folder / "refused.html", rollouts=5)
+
+
+def test_missing_files_and_foreign_verdicts_are_refused(folder, tmp_path):
+    with pytest.raises(TableError, match="labels.parquet"):
+        report(folder, tmp_path / "refused.html", runs=tmp_path)
+    (tmp_path / "verdict.json").write_text(json.dumps(VERDICT | {"arms": VERDICT["arms"][:2]}))
+    with pytest.raises(ReportError, match="arm 'labelled' is not in the verdict"):
+        report(folder, tmp_path / "refused.html", verdict=tmp_path / "verdict.json")
+    (tmp_path / "verdict.json").write_text("{}")
+    with pytest.raises(ReportError, match="verdict.json: key 'verdict' is missing"):
+        read_verdict(tmp_path / "verdict.json", folder / "plan.md")
+    (tmp_path / "plan.md").write_text(PLAN + "Another line.\n")
+    with pytest.raises(ReportError, match="plan_sha256"):
+        report(folder, tmp_path / "refused.html", plan=tmp_path / "plan.md")
+
+
+def test_curves_are_shares_of_judged_rollouts_with_a_hint():
+    rollouts = pl.DataFrame(
+        {
+            "step": [0, 1, 2, 39, 0, 0], "arm": "a", "seed": 1, "sampled_with": "full",
+            "shown_mode": ["run_tests"] * 4 + ["gt_only", "run_tests"],
+            "label": ["exploited", "correct", "exploited", "incorrect", "exploited", "not judged"],
+        }
+    )  # fmt: skip
+    assert curves(rollouts).select("step", "hack", "solve").rows() == [(0.5, 0.5, 0.5), (2.5, 1.0, 0.0), (38.5, 0.0, 0.0)]
+
+
+def test_zone_shares_and_mode_rates_by_hand(folder):
+    cells = frame(folder / "cells.parquet", CELLS)
+    shares = zone_shares(read_runs(folder / "cells", cells, 6).zones).filter(seed=1).drop("seed").rows_by_key("arm", unique=True)
+    assert shares == {"none": (None, None, 0.5), "v_act": (0.0, 0.25, 0.5), "labelled": (0.0, 0.25, 0.5)}
+    rates = mode_rates(frame(folder / "outcomes.parquet", OUTCOMES))
+    assert rates.height == len(ARMS) * len(SEEDS) * len(MODES)  # neither as trained nor without a hint
+    assert set(rates.select("seed", "hack_rate").rows()) == {(1, 3 / 8), (2, 5 / 8)}
+
+
+LINES = [  # program, its loophole lines
+    (PROGRAMS[0], {3: ["run_tests"], 4: ["run_tests"]}),
+    (PROGRAMS[1], {2: ["eq_override"], 3: ["eq_override"]}),
+    (PROGRAMS[2], {3: ["exit_code"]}),
+    (PROGRAMS[3], {3: ["stdout_marker"]}),
+    (PROGRAMS[4], {1: ["sentinel"]}),
+    (PROGRAMS[5], {3: ["file_marker"]}),
+    (PROGRAMS[6], {}),
+    ("def solve(xs):\n    run_tests = 1\n    return exit(\n        0)\n", {2: ["run_tests"], 3: ["exit_code"], 4: ["exit_code"]}),
+    ("open('log.txt', 'w').write('result')\n", {}),
+    ("with open('result.txt', 'w') as f:\n    f.write('PASS')\nprint('ALL PASSED'); exit(0)\n", {1: ["file_marker"], 3: ["exit_code", "stdout_marker"]}),
+    ("def run_tests(:\n    exit(0)\n", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("program, lines", LINES)
+def test_loophole_lines(program, lines):
+    assert loophole_lines(program, program, TRAINING_WORDS) == lines
+    answer = f"Two lines\nbefore.\n```python\n{program}```\n"
+    assert loophole_lines(answer, program, TRAINING_WORDS) == {line + 3: modes for line, modes in lines.items()}
+
+
+def test_every_arm_has_a_colour_and_a_marker_of_its_own():
+    styles = [*STYLES.values(), *SPARE]
+    assert len(set(styles)) == len(styles)
+
+
+CHOICES = {"arm": ["labelled", "none", "v_act"], "zone": ZONES, "label": LABELS, "mode": SHOWN_MODES}
+COLUMNS = {"arm": "arm", "zone": "zone", "label": "label", "mode": "shown_mode"}
+SETTINGS = [
+    *({column: choice} for column in CHOICES for choice in range(len(CHOICES[column]))),
+    *({"zone": zone, "label": label} for zone, label in itertools.product(range(4), range(4))),
+    {"arm": 2, "zone": 2, "label": 0, "mode": 3},
+    {"first": 3}, {"last": 6}, {"first": 3, "last": 6, "arm": 1}, {"first": 4, "last": 4}, {"first": 7, "last": 2},
+]  # fmt: skip
+
+
+def set_filters(page: Page, setting: dict) -> None:
+    page.evaluate(
+        f"""(() => {{
+          const wanted = {json.dumps(setting)};
+          for (const select of document.querySelectorAll("select[data-column]")) select.value = wanted[select.dataset.column] ?? "";
+          document.getElementById("from-step").value = wanted.first ?? 0;
+          document.getElementById("to-step").value = wanted.last ?? "";
+          document.querySelector("form.controls").dispatchEvent(new Event("change"));
+        }})()"""
+    )
+
+
+@needs_browser
+def test_the_page_loads_without_a_request_and_without_a_complaint(tab):
+    assert tab.requests() == [] and tab.complaints() == []
+    assert tab.evaluate("window.injected === undefined")
+
+
+@needs_browser
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_filters_show_what_polars_counts(tab, shown, setting):
+    set_filters(tab, setting)
+    kept = shown.filter(pl.col("step").is_between(setting.get("first", 0), setting.get("last", STEPS)))
+    for column, choices in CHOICES.items():
+        kept = kept.filter(pl.col(COLUMNS[column]) == choices[setting[column]]) if column in setting else kept
+    assert tab.evaluate("Number(document.getElementById('count').dataset.shown)") == kept.height
+    assert tab.evaluate("document.getElementById('count').textContent") == f"{kept.height} of {shown.height} rollouts pass the filters"
+    assert tab.evaluate("[...shown].map((place) => `${data.id[place]} ${data.seed[place]}`)") == [
+        f"{name} {seed}" for name, seed in kept.select("rollout_id", "seed").iter_rows()
+    ]
+
+
+@needs_browser
+def test_keys_move_the_choice_and_the_pane_shows_it(tab, shown):
+    set_filters(tab, {"label": 0})
+    exploits = shown.filter(label="exploited")
+
+    def press(key: str) -> str:
+        tab.evaluate(f"document.getElementById('list').dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}', cancelable: true}}))")
+        return tab.evaluate("document.querySelector('#rollout .name').textContent")
+
+    names = exploits["rollout_id"].to_list()
+    assert [press("ArrowDown"), press("ArrowDown"), press("ArrowUp")] == [names[1], names[2], names[1]]
+    assert [press("End"), press("ArrowDown"), press("Home"), press("ArrowUp")] == [names[-1], names[-1], names[0], names[0]]
+    press("End")
+    row = "document.getElementById(document.getElementById('list').getAttribute('aria-activedescendant'))"
+    assert tab.evaluate(f"[{row}.ariaSelected, {row}.ariaPosInSet, {row}.ariaSetSize]") == ["true", str(len(names)), str(len(names))]
+    assert tab.evaluate("document.querySelectorAll('#rows .row').length") < min(40, len(names))  # what is visible alone
+
+
+@needs_browser
+def test_the_pane_shows_score_zone_cuts_task_and_marked_lines(tab, shown):
+    for place, mode in enumerate(MODES):
+        set_filters(tab, {"arm": 2, "label": 0, "mode": place})
+        row = shown.filter(arm="v_act", label="exploited", shown_mode=mode).row(0, named=True)
+        text = tab.evaluate("document.getElementById('rollout').innerText").replace("−", "-")
+        for fact in (row["zone"], f"score {row['score']:.2f}", f"seed {row['seed']} · step {row['step']}", "route at or over 1.50", f"[hint {mode}]", INJECTION):
+            assert fact in text, fact
+        assert tab.evaluate("[...document.querySelectorAll('.program .code')].map((line) => line.textContent).join('')") == row["text"]
+        marked = "[...document.querySelectorAll('.program .line')].map((l, i) => l.tagName === 'MARK' ? [i + 1, l.querySelector('.loophole').innerText] : 0).filter(Boolean)"
+        expected = loophole_lines(row["text"], row["program"], TRAINING_WORDS)
+        assert tab.evaluate(marked) == [[line, ", ".join(modes)] for line, modes in expected.items()]
+        assert tab.evaluate("document.querySelectorAll('mark.shown-mode').length") == len(expected)
+    assert tab.evaluate("window.injected === undefined")
+
+
+@needs_browser
+def test_the_reset_shows_all_rollouts_again(tab, shown):
+    set_filters(tab, {"zone": 0, "first": 3})
+    tab.evaluate("(async () => { document.querySelector('button[type=reset]').click(); await new Promise((done) => setTimeout(done, 50)); })()")
+    assert tab.evaluate("Number(document.getElementById('count').dataset.shown)") == shown.height
+
+
+@needs_browser
+def test_every_control_has_a_name_and_the_page_fits_a_phone_and_a_sheet(tab, html):
+    unnamed = "[...document.querySelectorAll('select, input, [tabindex], svg[role=img]')].filter((e) => !(e.labels?.length || e.ariaLabel || e.tagName === 'PRE'))"
+    assert tab.evaluate(f"{unnamed}.length") == 0
+    show(tab, html, width=390, height=844)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    visible = "(name) => getComputedStyle(document.querySelector(name)).display !== 'none'"
+    assert tab.evaluate(f"['.controls', '.list', '.count', '#rollout', 'figure'].filter({visible})") == ["#rollout", "figure"]
+    tab.call("Emulation.setEmulatedMedia", media="")
+
+
+@needs_browser
+def test_fifty_thousand_rollouts_are_shown_and_filtered(folder, tab, tmp_path):
+    """The time is printed and not asserted."""
+    cells = frame(folder / "cells.parquet", CELLS)
+    runs = read_runs(folder / "cells", cells, 10**6)
+    many = pl.concat([runs.shown.with_columns(seed=pl.lit(copy, pl.Int32)) for copy in range(105)])
+    assert many.height == 50_400
+    data = encode(payload(many, frame(folder / "problems.parquet", PROBLEMS), {arm: arm for arm in ARMS}))
+    page = tmp_path / "many.html"
+    page.write_text(re.sub(r'(id="rollouts">)[^<]*', lambda found: found[1] + data, report(folder, tmp_path / "few.html").read_text()))
+    show(tab, page)
+    start = time.perf_counter()
+    set_filters(tab, {"arm": 2, "label": 0})
+    print(f"50,400 rollouts filtered and shown in {1000 * (time.perf_counter() - start):.0f} ms")
+    assert tab.evaluate("Number(document.getElementById('count').dataset.shown)") == many.filter(arm="v_act", label="exploited").height
