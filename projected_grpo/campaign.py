@@ -26,6 +26,7 @@ class CampaignArm(Section):
 class Campaign(Section):
     profile: str
     memory_gb: Count  # of one cell; limits how many run at once
+    offline_run: str  # <arm>/<seed>: the run whose saved readings the offline gate test scores
     seeds: list[str]  # strings, as DVC names a cell after its item
     arms: list[str]
     arm: dict[str, CampaignArm]
@@ -36,6 +37,8 @@ class Campaign(Section):
             raise ValueError(f"arms names {', '.join(missing)}, which the section arm lacks")
         if wrong := [seed for seed in self.seeds if not seed.isdigit()]:
             raise ValueError(f"seeds holds {wrong[0]!r}, expected a whole number in quotes")
+        if self.offline_run not in {f"{arm}/{seed}" for arm, seed in self.cells}:
+            raise ValueError(f"offline_run is {self.offline_run}, which is no cell of the campaign; give an arm/seed")
         for name, arm in self.arm.items():
             given = {f"{section}.{key}" for section in ARM_SECTIONS for key in getattr(arm, section)}
             if shared := sorted(given & set(SHARED_KEYS)):

@@ -79,7 +79,7 @@ def _directions(folders: list[Path], reading: str) -> tuple[dict[str, np.ndarray
     held = {file: [row for row in read_rows(file, DIRECTIONS) if row["reading"] == reading] for file in files}
     widths = {row["module"]: len(row["vector"]) for row in held[files[0]]}
     made = [file for file in files if held[file] or file == files[0]]
-    return {file.parent.name: load_direction(file, 0, reading, widths).numpy() for file in made}, widths
+    return {file.parent.name: load_direction(file, file.parent.name, 0, reading, widths).numpy() for file in made}, widths
 
 
 def _say(reading: str, rows: list[dict]) -> None:

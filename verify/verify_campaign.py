@@ -105,6 +105,7 @@ def test_a_campaign_survives_a_kill_runs_new_cells_alone_and_equals_single_arms(
     edit(params, r"profile: toy", "profile: smoke")
     edit(params, r"seeds: .*", 'seeds: ["41"]')
     edit(params, r"arms: .*", "arms: [v_act]")
+    edit(params, r"offline_run: \S+", "offline_run: v_act/41")
     commit(workspace)
     cells = workspace / FOLDER / "cells"
     kill_when(workspace, [sys.executable, "-m", "stages.campaign", str(FOLDER)], "*/step-000002/state.pt")
@@ -119,6 +120,9 @@ def test_a_campaign_survives_a_kill_runs_new_cells_alone_and_equals_single_arms(
     edit(params, r"arms: .*", "arms: [labelled, v_act]")
     assert "1 cells are finished, 1 to run" in campaign(workspace)
     assert (cells / "v_act/41/train/run.json").read_bytes() == before
+    verdict = json.loads((workspace / FOLDER / "reports/verdict.json").read_text())
+    assert verdict["verdict"] == "not informative" and "missing cells" in verdict["reasons"]
+    assert "not informative" in (workspace / FOLDER / "reports/report.html").read_text()
     rows = {row["arm"]: row for row in read_rows(workspace / FOLDER / "cells.parquet", CELLS)}
     assert {name: row["uses_ground_truth"] for name, row in rows.items()} == {"labelled": True, "v_act": False}
     metrics = json.loads((workspace / "reports/metrics.json").read_text())
