@@ -31,7 +31,7 @@ smoke: $(READY)
 	PGRPO_TYPECHECK=1 python -m verify.workspace .smoke
 
 arms: $(READY)
-	python -m bench.arms
+	python -m bench.arms four
 
 $(READY): requirements.lock
 	@test -x .venv/bin/uv || { $(PYTHON) -m venv .venv && .venv/bin/python -m pip install -q uv==$(UV_VERSION); }

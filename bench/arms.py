@@ -1,35 +1,41 @@
-"""Run the arms none, absorb, route by v_act and route by a Haar draw, three seeds each, as DVC experiments.
+"""Run a set of arms from bench/arms.yaml, three seeds each, as DVC experiments, and print the 2x2 of those that are finished.
 
 Each run lives in a temporary copy of the workspace and shares its cache, so the base model and the directions, which must
 be there already (`make repro`), are made once. Two runs go on at once with one thread each, which gives more runs an
 hour on two cores than one run with two threads. Called again after a kill, this skips the experiments of the current
 commit that are finished, and a run that was killed resumes from its last checkpoint.
-Usage: `make arms`, then the printed `python -m stages.compare ... --out FOLDER`.
+Usage: `python -m bench.arms SET...`; with --table alone nothing is run. `make arms` runs the set four.
 """
 
+import io
 import os
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-ARMS = {  # name -> settings of the arm; the Haar draw differs from seed to seed
-    "none": ["gate.policy=none"],
-    "absorb": ["gate.policy=absorb"],
-    "v_act": ["gate.policy=route", "gate.direction=v_act"],
-    "haar": ["gate.policy=route", "gate.direction=haar"],
-}
+import dvc.api
+import polars as pl
+from ruamel.yaml import YAML
+
+from projected_grpo.evaluation.rates import Rate, find, two_by_two
+from projected_grpo.settings import DRAWN
+
 SEEDS = (41, 42, 43)
 JOBS = 2
 DVC = [sys.executable, "-m", "dvc"]
+METHOD = ["gate.policy=route", "gate.direction=v_act"]  # of an arm that does not say otherwise
 
 
-def cells() -> dict[str, list[str]]:
-    """Experiment name -> its whole setting of arm and seed."""
+def cells(sets: list[str]) -> dict[str, list[str]]:
+    """Experiment name -> its whole setting of arm, draw and seed."""
+    arms = YAML(typ="safe").load(Path("bench/arms.yaml").read_text())
     named = {}
     for place, seed in enumerate(SEEDS):
-        for arm, settings in ARMS.items():
-            named[f"{arm}-s{seed}"] = [*settings, f"gate.draw={place if arm == 'haar' else 0}", f"seed={seed}"]
+        for arm, settings in (item for name in sets for item in arms[name].items()):
+            drawn = any(f"gate.direction={direction}" in settings for direction in DRAWN)
+            named[f"{arm}-s{seed}"] = [*METHOD, *settings, f"gate.draw={place if drawn else 0}", f"seed={seed}"]
     return named
 
 
@@ -53,13 +59,34 @@ def run(name: str, settings: list[str]) -> bool:
     return done.returncode == 0
 
 
-def main() -> None:
-    with ThreadPoolExecutor(JOBS) as pool:
-        succeeded = list(pool.map(run, cells().keys(), cells().values()))
-    print(f"python -m stages.compare {' '.join(cells())} --out reports/comparison")
-    if not all(succeeded):
-        sys.exit("some runs failed; `make arms` runs them again")
+def row(name: str) -> str:
+    """The run's 2x2 as a row of a Markdown table: as trained / deployed, 95% intervals of the deployed rates."""
+    table = two_by_two(pl.read_parquet(io.BytesIO(dvc.api.read("artifacts/eval.parquet", rev=name, mode="rb"))).to_dicts())
+    steps = pl.read_parquet(io.BytesIO(dvc.api.read("artifacts/train/steps.parquet", rev=name, mode="rb")))
+    arm, _, seed = name.rpartition("-s")
+    found = [arm, seed, f"{steps['qmass'].mean():.2f}"]
+    for data in ("heldout", "train_iid"):
+        trained, deployed = (find(table, data, state) for state in ("as_trained", "deployed"))
+        found += [f"{trained.hack.value:.2f} / {_rate(deployed.hack)}", f"{trained.solve.value:.2f} / {_rate(deployed.solve)}"]
+    return f"| {' | '.join(found)} |"
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.value:.2f} ({rate.low:.2f}-{rate.high:.2f})"
+
+
+def main(arguments: list[str]) -> None:
+    chosen = cells([name for name in arguments if name != "--table"])
+    if "--table" not in arguments:
+        with ThreadPoolExecutor(JOBS) as pool:
+            succeeded = list(pool.map(run, chosen.keys(), chosen.values()))
+        print(f"python -m stages.compare {' '.join(chosen)} --out reports/comparison")
+        if not all(succeeded):
+            sys.exit("some runs failed; the same command runs them again")
+    print("| arm | seed | qmass | held-out hack | held-out solve | train-IID hack | train-IID solve |\n|---|---|---|---|---|---|---|")
+    for name in sorted(set(chosen) & set(finished())):
+        print(row(name))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

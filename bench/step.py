@@ -1,7 +1,8 @@
 """Seconds of one GRPO step by phase: 64 rollouts of at most 56 tokens on the toy base model, without a gate and with each.
 
-Usage, after `make repro` and on an otherwise idle machine: `python -m bench.step`. The steps are real ones; the first of
-each arm is left out, and the median and the range of the others are printed. The arms are the plain policy none,
+Usage, after `make repro` and on an otherwise idle machine: `python -m bench.step`. The steps are whole ones, at a learning
+rate of 0, so that all arms sample from the base policy and their completions are equally long; the first of each arm is
+left out, and the median and the range of the others are printed. The arms are the plain policy none,
 routing by activations, and routing by the gradient of the completion's likelihood.
 """
 
@@ -34,7 +35,7 @@ ARMS = {  # name -> changes of the section gate
 def main() -> None:
     deterministic()
     settings = load_settings()
-    train = settings.scale.train.model_copy(update={"prompts": 8, "group": 8})
+    train = settings.scale.train.model_copy(update={"prompts": 8, "group": 8, "learning_rate": 0.0})
     settings = settings.model_copy(update={"scale": settings.scale.model_copy(update={"train": train})})
     rows = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "train"]
     whole = {}
