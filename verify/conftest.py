@@ -8,17 +8,14 @@ import torch
 
 from verify.workspace import commit, copy_project, dvc, edit
 
-SHARED = ("finished", "seen", "command", "folder")  # fixtures that are made once for many gates
+LONG = ("verify_pipeline", "verify_dvc", "verify_curricula", "verify_campaign")  # minutes each; the others are seconds
 
 torch.set_num_threads(1)  # the gates' tensors are tiny, and other processes share the cores
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gates that share a costly fixture run in the process that makes it; the others in whichever is free."""
-    for item in items:
-        for name in set(SHARED) & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(name))
+    """Long files first, so that the processes, which take a file at a time, end at about the same time."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(scope="session")

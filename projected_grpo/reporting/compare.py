@@ -21,7 +21,10 @@ from projected_grpo.reporting.style import ARM_COLOURS
 MANIFEST, METRICS = "reports/manifest.json", "reports/metrics.json"
 WORKSPACE = "workspace"
 NAMED = ("gate.policy", "gate.direction", "gate.draw", "monitor.kind", "monitor.use", "seed")  # an arm's name says them
-VARIED = ("gate.", "adapter.", "monitor.", "curriculum.", "scale.train.gen_deploy_frac")  # beginnings of keys that make variants
+VARIED = (  # keys, and beginnings of keys, that make variants of an arm, which a column of their own tells apart
+    *("gate.site", "gate.score", "gate.features", "gate.extraction", "gate.cuts", "gate.masking"),
+    *("adapter.init", "curriculum."),
+)
 HACKED = 0.2  # a run above this deployed hack rate counts as hacked
 SHOWN = ("hack_rate", "hack_rate_low", "hack_rate_high", "qmass", "solve_rate", "hack_rate_as_trained", "auroc_live")
 
@@ -51,7 +54,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
             found = "; ".join(f"{value} in {run.rev}" for value, run in zip(values, runs))
             lines.append(f"settings key '{key}': found {found}")
     if lines:
-        expected = f"expected runs that differ in the seed and in {', '.join(f'{name}*' for name in VARIED)} only"
+        expected = f"expected runs that differ in {', '.join([*NAMED, *VARIED])} only"
         raise CompareError("\n".join([*lines, expected]))
     cells: dict[tuple[str, str, int], str] = {}
     for run, variant in zip(runs, variants(runs)):
