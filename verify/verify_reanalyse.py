@@ -1,0 +1,183 @@
+"""Saved rollouts are labelled and tested again without training, from the cache, the working folder or an archive."""
+
+import hashlib
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from projected_grpo.errors import InputError
+from projected_grpo.parquet import read_rows, write_table
+from projected_grpo.reporting.archive import pack, unpack
+from projected_grpo.reporting.saved import RUN_TABLES, fetch
+from projected_grpo.results import CELLS
+from projected_grpo.tables import DIAGNOSTICS, DIRECTIONS, LABELS
+from stages.reanalyse import main
+from stages.show_cells import main as show_cells
+from verify.workspace import edit, run
+
+RESULTS = ("labels", "eval", "diagnostics", "zones", "offline_gate", "null_histograms")
+CAMPAIGN = Path("campaigns/toy")
+HOME = CAMPAIGN / "cells/v_act/41"
+
+
+@pytest.fixture
+def workspace(finished, tmp_path, monkeypatch) -> Path:
+    """A copy of the finished v_act workspace, which is the working folder."""
+    folder = Path(shutil.copytree(finished["v_act"], tmp_path / "workspace", symlinks=True))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def forget(path: str) -> None:
+    """Remove an output from DVC's cache."""
+    digest = hashlib.md5(Path(path).read_bytes()).hexdigest()
+    Path(".dvc/cache/files/md5", digest[:2], digest[2:]).unlink()
+
+
+def counts(printed: str) -> dict[str, list[int]]:
+    """Column -> numbers of the printed table of disagreements."""
+    rows = re.findall(rf"^ ({'|'.join(LABELS.columns)}) +(\d+)(?: +(\d+))?", printed, re.MULTILINE)
+    return {name: [int(number) for number in found if number] for name, *found in rows}
+
+
+def test_an_unchanged_run_gives_the_same_bytes_from_the_cache_alone(workspace, finished, tmp_path, capsys):
+    """Without the working folder's outputs, and without what only training, evaluation by sampling and export read."""
+    forget("artifacts/train/adapter/adapter.safetensors")
+    forget("artifacts/base/model.safetensors")
+    forget("artifacts/init/init.safetensors")
+    shutil.rmtree("artifacts")
+    main(tmp_path / "out", rev="HEAD")
+    for name in RESULTS:
+        saved = finished["v_act"] / "artifacts" / f"{name}.parquet"
+        assert (tmp_path / "out/artifacts" / saved.name).read_bytes() == saved.read_bytes(), name
+    printed = counts(capsys.readouterr().out)
+    assert set(printed) == set(LABELS.columns) - {"rollout_id"} and not any(map(sum, printed.values()))
+    assert printed["exploited"] == [0, 0] and not Path("artifacts").exists()
+
+
+def test_new_pairs_and_directions_change_diagnostics_and_no_label(workspace, tmp_path):
+    trained = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path("artifacts/train").rglob("*.*")}
+    own = read_rows(Path("artifacts/directions/v_act/direction.parquet"), DIRECTIONS)
+    write_table(tmp_path / "mine.parquet", DIRECTIONS, [row | {"direction": "mine"} for row in own])
+    given = ["--pairs", "pairs/toy.md@exit_code", "--directions", str(tmp_path / "mine.parquet")]
+    shutil.rmtree("artifacts/train/adapter")
+    command = [sys.executable, "-m", "stages.reanalyse", "--rev", "workspace", "--out", str(tmp_path / "out"), *given]
+    assert set(counts(run(command, workspace).stdout)["exploited"]) == {0}
+    out = tmp_path / "out/artifacts"
+    for name in ("labels", "eval", "zones", "pairs"):
+        assert (out / f"{name}.parquet").read_bytes() == Path(f"artifacts/{name}.parquet").read_bytes()
+    kept = {path: was for path, was in trained.items() if "adapter" not in path.parts}
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path("artifacts/train").rglob("*.*")} == kept
+    old, new = (diagnostics(folder / "diagnostics.parquet") for folder in (Path("artifacts"), out))
+    changed = {key[3] for key in new if new[key] != old.get(key)}
+    assert changed == {"v_act", "shuffled", "flipped", "mine"}
+    for (*window, name, draw), row in new.items():
+        if name == "mine":  # the saved run's v_act
+            assert {**row, "direction": "v_act"} == old[(*window, "v_act", draw)]
+    made = read_rows(out / "directions/v_act/direction.parquet", DIRECTIONS)
+    assert [row["module"] for row in made] == [row["module"] for row in own] and made != own
+
+
+def diagnostics(path: Path) -> dict[tuple, dict]:
+    return {tuple(row[name] for name in DIAGNOSTICS.key): row for row in read_rows(path, DIAGNOSTICS)}
+
+
+@pytest.fixture
+def campaign(workspace) -> Path:
+    """The workspace's run as the one finished cell of a campaign, which plans another arm."""
+    params = CAMPAIGN / "params.yaml"
+    for pattern, value in {
+        r"profile: toy": "profile: smoke", r"seeds: .*": 'seeds: ["41"]', r"arms: .*": "arms: [v_act, haar]",
+        r"offline_run: \S+": "offline_run: v_act/41",
+    }.items():  # fmt: skip
+        edit(params, pattern, value)
+    (CAMPAIGN / "arms/v_act").mkdir(parents=True)
+    shutil.copy("params.yaml", CAMPAIGN / "arms/v_act/params.yaml")
+    shutil.copytree("artifacts/train", HOME / "train")
+    for name in ("labels", "eval", "eval_rollouts", "diagnostics", "zones"):
+        shutil.copy(f"artifacts/{name}.parquet", HOME / f"{name}.parquet")
+    return workspace
+
+
+def test_a_campaign_survives_its_archive_and_changed_labels_are_counted(campaign, tmp_path, capsys):
+    """Two saved labels are falsified before the cell is archived; `datasets` loads what `stages.archive` writes."""
+    true = (HOME / "labels.parquet").read_bytes()
+    rows = read_rows(HOME / "labels.parquet", LABELS)
+    wrong = [row | {"exploited": not row["exploited"]} if place < 2 else row for place, row in enumerate(rows)]
+    write_table(HOME / "labels.parquet", LABELS, wrong)
+    pack(fetch("workspace", CAMPAIGN, tmp_path / "saved", model=False), tmp_path / "saved", tmp_path / "archive")
+
+    saved = unpack(tmp_path / "archive", tmp_path / "unpacked")
+    assert [(run.arm, run.seed, run.home) for run in saved.runs] == [("v_act", 41, HOME)]
+    for path in saved.tables:
+        assert pq.read_table(tmp_path / "unpacked" / path).equals(pq.read_table(path), check_metadata=True), path
+    for name, table in RUN_TABLES.items():
+        files = str(tmp_path / "archive" / table.name / "*.parquet")
+        loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+        assert len(loaded) == pq.read_metadata(HOME / f"{name}.parquet").num_rows, name
+        assert (set(loaded["arm"]), set(loaded["seed"])) == ({"v_act"}, {41})
+
+    main(tmp_path / "out", archive=tmp_path / "archive")
+    printed = capsys.readouterr().out
+    assert {name: found for name, found in counts(printed).items() if any(found)} == {"exploited": [2, 0]}
+    assert (tmp_path / "out" / HOME / "labels.parquet").read_bytes() == true
+    for name in ("offline_gate", "null_histograms"):
+        assert (tmp_path / "out" / CAMPAIGN / f"{name}.parquet").read_bytes() == Path(f"artifacts/{name}.parquet").read_bytes()
+    [cell] = read_rows(tmp_path / "out" / CAMPAIGN / "cells.parquet", CELLS)
+    assert cell["hack_rate"] == pytest.approx(json.loads(Path("reports/metrics.json").read_text())["hack_rate"], abs=5e-5)
+    verdict = json.loads((tmp_path / "out" / CAMPAIGN / "reports/verdict.json").read_text())
+    assert {contrast["verdict"] for contrast in verdict["contrasts"]} == {"not informative"}
+
+    show_cells([tmp_path / "out" / CAMPAIGN / "cells.parquet"])
+    assert re.search(rf"v_act +41 +{cell['hack_rate']:.3f}", capsys.readouterr().out)
+
+
+def other_schema(workspace: Path) -> None:
+    path = Path("artifacts/labels.parquet")
+    pq.write_table(pq.read_table(path).append_column("verdict", pa.array([1.0] * pq.read_metadata(path).num_rows)), path)
+
+
+def without(path: str):
+    def remove(workspace: Path) -> None:
+        forget(path)
+        Path(path).unlink()
+
+    return remove
+
+
+@pytest.mark.parametrize(
+    "change, given, message",
+    [
+        (None, {"rev": "nosuch"}, "revision nosuch: unknown Git revision 'nosuch'; expected workspace, a git revision, or an exp"),
+        (None, {"rev": "HEAD~1"}, r"revision HEAD~1: holds no artifacts/\S+; expected a revision in which the pipeline ran"),
+        (without("artifacts/train/features.parquet"), {"rev": "HEAD"}, r"HEAD: artifacts/train/features.parquet is neither .* `dvc pull art"),
+        (other_schema, {"rev": "workspace"}, r"workspace: artifacts/labels.parquet: unknown columns \['verdict'\]; expected the table labels"),
+        (lambda _: edit(Path("params.yaml"), "seed: 41", "seeds: 41"), {"rev": "workspace"}, "revision workspace: params.yaml: key 'seed'"),
+        (None, {"rev": "HEAD", "campaign": CAMPAIGN}, "campaigns/toy: no cell is finished"),
+        (None, {"rev": "HEAD", "archive": Path("artifacts")}, "either --rev or --archive"),
+        (None, {}, "either --rev or --archive"),
+        (None, {"archive": Path("artifacts")}, "artifacts: holds no settings/params.yaml"),
+        (None, {"archive": Path("artifacts"), "pairs": "pairs/toy.md"}, "--archive goes with neither"),
+        (None, {"rev": "HEAD", "pairs": "pairs/none.md"}, "pairs/none.md"),
+        (None, {"rev": "HEAD", "directions": [Path("artifacts/directions/v_act/direction.parquet")]}, "has a direction 'v_act' already"),
+        (None, {"rev": "HEAD", "directions": [Path("artifacts/directions/v_act/differences.parquet")]}, "expected the table directions"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_analysed_is_refused_before_anything_is_written(workspace, tmp_path, change, given, message):
+    if change:
+        change(workspace)
+    with pytest.raises(InputError, match=message):
+        main(tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_exists_is_left_as_it_is(workspace, tmp_path):
+    with pytest.raises(InputError, match="exists already; name a new folder"):
+        main(tmp_path, rev="HEAD")
