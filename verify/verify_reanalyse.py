@@ -4,23 +4,24 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from projected_grpo.errors import InputError
 from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.reporting.archive import pack, unpack
+from projected_grpo.reporting.changes import verdict_changes
 from projected_grpo.reporting.saved import RUN_TABLES, fetch
 from projected_grpo.results import CELLS
 from projected_grpo.tables import DIAGNOSTICS, DIRECTIONS, LABELS
 from stages.reanalyse import main
 from stages.show_cells import main as show_cells
-from verify.workspace import edit, run
+from verify.workspace import edit
 
 RESULTS = ("labels", "eval", "diagnostics", "zones", "offline_gate", "null_histograms")
 CAMPAIGN = Path("campaigns/toy")
@@ -62,14 +63,23 @@ def test_an_unchanged_run_gives_the_same_bytes_from_the_cache_alone(workspace, f
     assert printed["exploited"] == [0, 0] and not Path("artifacts").exists()
 
 
-def test_new_pairs_and_directions_change_diagnostics_and_no_label(workspace, tmp_path):
+def test_what_the_cache_lacks_comes_from_the_remote(workspace, finished, tmp_path):
+    shutil.move(".dvc/cache/files", tmp_path / "remote/files")
+    Path(".dvc/config.local").write_text(f"[core]\n    remote = r\n['remote \"r\"']\n    url = {tmp_path / 'remote'}\n")
+    shutil.rmtree("artifacts")
+    saved = fetch("HEAD", None, tmp_path / "home", model=True)
+    for path in (*saved.tables, Path("artifacts/base/model.safetensors"), Path("artifacts/init/init.safetensors")):
+        assert (tmp_path / "home" / path).read_bytes() == (finished["v_act"] / path).read_bytes(), path
+
+
+def test_new_pairs_and_directions_change_diagnostics_and_no_label(workspace, tmp_path, capsys):
     trained = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path("artifacts/train").rglob("*.*")}
     own = read_rows(Path("artifacts/directions/v_act/direction.parquet"), DIRECTIONS)
     write_table(tmp_path / "mine.parquet", DIRECTIONS, [row | {"direction": "mine"} for row in own])
-    given = ["--pairs", "pairs/toy.md@exit_code", "--directions", str(tmp_path / "mine.parquet")]
     shutil.rmtree("artifacts/train/adapter")
-    command = [sys.executable, "-m", "stages.reanalyse", "--rev", "workspace", "--out", str(tmp_path / "out"), *given]
-    assert set(counts(run(command, workspace).stdout)["exploited"]) == {0}
+    main(tmp_path / "out", rev="workspace", pairs="pairs/toy.md@exit_code", directions=[tmp_path / "mine.parquet"])
+    torch.use_deterministic_algorithms(False)  # as it was before the directions were extracted
+    assert counts(capsys.readouterr().out)["exploited"] == [0, 0]
     out = tmp_path / "out/artifacts"
     for name in ("labels", "eval", "zones", "pairs"):
         assert (out / f"{name}.parquet").read_bytes() == Path(f"artifacts/{name}.parquet").read_bytes()
@@ -134,6 +144,13 @@ def test_a_campaign_survives_its_archive_and_changed_labels_are_counted(campaign
     assert cell["hack_rate"] == pytest.approx(json.loads(Path("reports/metrics.json").read_text())["hack_rate"], abs=5e-5)
     verdict = json.loads((tmp_path / "out" / CAMPAIGN / "reports/verdict.json").read_text())
     assert {contrast["verdict"] for contrast in verdict["contrasts"]} == {"not informative"}
+
+    claimed = tmp_path / "verdict.json"
+    claimed.write_text(json.dumps(verdict).replace('"not informative"', '"v_act beats Haar"'))
+    changes = verdict_changes(claimed, tmp_path / "out" / CAMPAIGN / "reports/verdict.json")
+    assert [row[:2] for row in changes[1:]] == [
+        [contrast["name"], "v_act beats Haar -> not informative"] for contrast in verdict["contrasts"]
+    ]
 
     show_cells([tmp_path / "out" / CAMPAIGN / "cells.parquet"])
     assert re.search(rf"v_act +41 +{cell['hack_rate']:.3f}", capsys.readouterr().out)
