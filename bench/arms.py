@@ -35,7 +35,9 @@ def cells(sets: list[str]) -> dict[str, list[str]]:
     for place, seed in enumerate(SEEDS):
         for arm, settings in (item for name in sets for item in arms[name].items()):
             drawn = any(f"gate.direction={direction}" in settings for direction in DRAWN)
-            named[f"{arm}-s{seed}"] = [*METHOD, *settings, f"gate.draw={place if drawn else 0}", f"seed={seed}"]
+            whole = [*METHOD, *settings, f"gate.draw={place if drawn else 0}", f"seed={seed}"]
+            values = dict(item.split("=", 1) for item in whole)  # the arm's own in place of the method's
+            named[f"{arm}-s{seed}"] = [f"{key}={value}" for key, value in values.items()]
     return named
 
 
