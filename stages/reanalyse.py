@@ -11,9 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.errors import InputError
@@ -66,10 +63,10 @@ def main(
                 analyse(run, [DIRECTIONS / name / "direction.parquet" for name in dict.fromkeys([*DIRECTION_NAMES, *beside])])
             summarise(saved, [DIRECTIONS / name for name in beside])
         shutil.copytree(after, out)
-        show("Labels that differ from the saved ones", label_changes(before, after, saved.runs))
-        show("Rates", rate_changes(before, after, saved))
+        verdict.show("Labels that differ from the saved ones", label_changes(before, after, saved.runs))
+        verdict.show("Rates", rate_changes(before, after, saved))
         if saved.verdict and (before / saved.verdict).exists():
-            show("Verdict", verdict_changes(before / saved.verdict, after / saved.verdict))
+            verdict.show("Verdict", verdict_changes(before / saved.verdict, after / saved.verdict))
     print(f"{len(saved.runs)} runs -> {out}")
 
 
@@ -95,14 +92,6 @@ def summarise(saved: Saved, beside: list[Path]) -> None:
         cells, outcomes, table = home / "cells.parquet", home / "outcomes.parquet", saved.verdict.with_suffix(".md")
         collect_cells.main(home / "params.yaml", home / "cells", home / "arms", cells, outcomes)
         verdict.main(cells, outcomes, home / "plan.md", ARTIFACTS / "pairs.parquet", saved.verdict, table)
-
-
-def show(title: str, rows: list[list[str]]) -> None:
-    head, *body = rows
-    table = Table(*head, title=title, box=SIMPLE, padding=(0, 1, 0, 0))
-    for row in body:
-        table.add_row(*row)
-    Console().print(table)
 
 
 if __name__ == "__main__":

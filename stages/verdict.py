@@ -37,8 +37,8 @@ def main(
         path.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
     table.write_text(text)
-    _print("Contrasts, treatment minus placebo", contrast_table(found, planned))
-    _print("Arms", arm_table(found))
+    show("Contrasts, treatment minus placebo", contrast_table(found, planned))
+    show("Arms", arm_table(found))
     print(f"verdict -> {out}\ntables -> {table}")
 
 
@@ -46,7 +46,8 @@ def _frame(path: Path, table: Table) -> pl.DataFrame:
     return pl.from_arrow(read_table(path, table))
 
 
-def _print(title: str, rows: list[list[str]]) -> None:
+def show(title: str, rows: list[list[str]]) -> None:
+    """Print a table whose first row is its head."""
     head, *body = rows
     shown = TerminalTable(*head, title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     for row in body:
