@@ -1,5 +1,6 @@
 """Workspaces that several gates share: the pipeline run once on tiny inputs for each direction."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from verify.workspace import commit, copy_project, dvc, edit
 
 LONG = ("verify_pipeline", "verify_dvc", "verify_curricula", "verify_campaign")  # minutes each; the others are seconds
 
-torch.set_num_threads(1)  # the gates' tensors are tiny, and other processes share the cores
+# The gates' tensors are tiny, other processes share the cores, and the same bytes hold for one number of threads.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the stages that the gates start
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """A campaign runs the cells that are missing and no others, each the same run as its arm alone, and none without a plan."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from verify.verify_pipeline import kill_when
 from verify.workspace import commit, edit, run
 
 FOLDER = Path("campaigns/toy")
+CORES = str(len(os.sched_getaffinity(0)))  # as many cells at once leave a thread to each, as the other gates' stages have
+CAMPAIGN = [sys.executable, "-m", "stages.campaign", str(FOLDER), "--workers", CORES]
 PIPELINE = YAML(typ="safe").load((FOLDER / "dvc.yaml").read_text())["stages"]
 ROOT = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
 SAME = {"train": "train_arm", "label": "label_rollouts", "evaluate": "deploy_ablate_eval", "diagnose": "gate_diagnostics"}
@@ -92,7 +95,7 @@ def test_a_plan_must_be_committed_as_it_lies_there(tmp_path):
 
 
 def campaign(workspace: Path) -> str:
-    done = run([sys.executable, "-m", "stages.campaign", str(FOLDER)], workspace, check=False)
+    done = run(CAMPAIGN, workspace, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -108,7 +111,7 @@ def test_a_campaign_survives_a_kill_runs_new_cells_alone_and_equals_single_arms(
     edit(params, r"offline_run: \S+", "offline_run: v_act/41")
     commit(workspace)
     cells = workspace / FOLDER / "cells"
-    kill_when(workspace, [sys.executable, "-m", "stages.campaign", str(FOLDER)], "*/step-000002/state.pt")
+    kill_when(workspace, CAMPAIGN, "*/step-000002/state.pt")
     assert not (cells / "v_act/41/eval.parquet").exists()
     assert "0 cells are finished, 1 to run" in campaign(workspace)
     assert json.loads((cells / "v_act/41/train/run.json").read_text())["resumed_from_step"] is not None
