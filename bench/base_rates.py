@@ -18,7 +18,8 @@ from projected_grpo.policy.policy import Policy
 from projected_grpo.problems.prompts import program_of, render
 from projected_grpo.runtime import deterministic
 from projected_grpo.sampling.local import LocalSampler
-from projected_grpo.seeds import derive_seed
+from projected_grpo.sampling.protocol import Request
+from projected_grpo.seeds import derive_seeds
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
 
@@ -35,13 +36,13 @@ def main() -> None:
     init = load_init(Path("artifacts/init"), settings.adapter)
     policy = Policy(load_base(Path("artifacts/base")), init, scale.sampling.temperature)
     sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
-    sampler.load_base()
     names = [row["problem_id"] for row in training for _ in range(SAMPLES)]
     with Sandbox(scale.grading) as sandbox:
         for words, problems in (("training", training), ("held-out", held_out)):
             for mode in (GT_ONLY, *MODES):
                 prompts = [render(policy.base, row, mode) for row in problems]
-                completions = sampler.sample(prompts, SAMPLES, derive_seed(settings.seed, "base-rates", mode))
+                seeds = derive_seeds(len(prompts), settings.seed, "base-rates", mode)
+                [completions] = sampler.sample([Request("base", prompts, SAMPLES, seeds)])
                 programs = [program_of(policy.base, policy.base.decode(completion.tokens)) for completion in completions]
                 asked = [{"problem_id": n, "shown_mode": mode, "program": p} for n, p in zip(names, programs)]
                 labels = label(asked, problems, truths, sandbox)

@@ -23,7 +23,8 @@ from projected_grpo.policy.readings import module_widths
 from projected_grpo.problems.prompts import program_of, render
 from projected_grpo.runtime import deterministic, run_stage
 from projected_grpo.sampling.local import LocalSampler
-from projected_grpo.seeds import derive_seed
+from projected_grpo.sampling.protocol import Request
+from projected_grpo.seeds import derive_seeds
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import DIRECTIONS, GROUND_TRUTH, PROBLEMS
 
@@ -40,11 +41,11 @@ def main(
     scale, readings = settings.scale, settings.gate.features
     policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
     sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
-    sampler.load_base()
     tasks = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
     prompts = [render(policy.base, row, row["mode"]) for row in tasks]
     samples = scale.eval.oracle_samples
-    completions = sampler.sample(prompts, samples, derive_seed(settings.adapter.seed, "oracle-direction"))
+    seeds = derive_seeds(len(prompts), settings.adapter.seed, "oracle-direction")
+    [completions] = sampler.sample([Request("base", prompts, samples, seeds)])
     rollouts = [
         {"problem_id": task["problem_id"], "shown_mode": task["mode"], "program": program_of(policy.base, policy.base.decode(c.tokens))}
         for task, c in zip([task for task in tasks for _ in range(samples)], completions, strict=True)

@@ -27,7 +27,6 @@ def main(
     scale = settings.scale
     policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
     sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
-    sampler.load_base()
     pairs = generate_pairs(policy, sampler, read_rows(problems, PROBLEMS), scale.pairs.generated, settings.adapter.seed)
     write_table(out, PAIRS, pairs)
     print(f"{len(pairs)} self-generated pairs -> {out}")

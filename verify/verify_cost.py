@@ -12,6 +12,7 @@ from projected_grpo.gate.zones import ABSORB, zone_masks
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.sampling.protocol import Request
 from verify.tiny import RANK, tiny_policy
 
 ROWS, PROMPT, COMPLETION = 6, 5, 9
@@ -47,9 +48,9 @@ def test_sampling_operations_are_those_that_torch_counts():
     policy, scale = tiny()
     sampler = LocalSampler(policy, COMPLETION)
     with FlopCounterMode(display=False) as counted:
-        for deployed in (False, True):
-            sampler.load(deployed)
-            completions = sampler.sample([list(range(3, 3 + PROMPT))] * scale.prompts, 1, seed=0)
+        for state in ("full", "deployed"):
+            prompts = [list(range(3, 3 + PROMPT))] * scale.prompts
+            [completions] = sampler.sample([Request(state, prompts, 1, list(range(scale.prompts)))])
             assert {len(completion.tokens) for completion in completions} == {COMPLETION}
     expected = sum(flop for _, phase, flop, _ in passes(scale) if phase == "sample")
     assert counted.get_total_flops() == pytest.approx(expected, rel=1e-2)

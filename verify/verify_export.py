@@ -26,6 +26,7 @@ from projected_grpo.reporting.card import Card, render_card
 from projected_grpo.reporting.manifest import describe, parse_manifest
 from projected_grpo.reporting.style import DATA_NAMES, STATE_NAMES
 from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.sampling.protocol import Request
 from projected_grpo.settings import Adapter, load_settings
 from projected_grpo.tables import EVAL
 from stages.serve_check import answer, check_prompting, load_exports
@@ -49,7 +50,7 @@ def logits(model, tokens: Tensor) -> Tensor:
 def merged(policy: Policy, state: str) -> LlamaForCausalLM:
     """The plain model from which the trainer samples in this state."""
     sampler = LocalSampler(policy, 4)
-    sampler.load(deployed_only=STATES[state])
+    sampler.sample([Request(state, [[1]], 1, [0])])
     return sampler.model
 
 

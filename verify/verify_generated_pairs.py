@@ -11,7 +11,7 @@ from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.readings import bare_widths
 from projected_grpo.problems.prompts import toy_prompt
-from projected_grpo.sampling.local import Completion, LocalSampler
+from projected_grpo.sampling.protocol import Completion
 from projected_grpo.scale import GeneratedPairs
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import DIFFERENCES, PAIRS
@@ -21,16 +21,20 @@ from verify.verify_environment import HACKS, SOLVE, WRONG
 SETTINGS = GeneratedPairs(samples=3, pairs=2, modes=["run_tests", "exit_code"])
 
 
-class Scripted(LocalSampler):
+class Scripted:
     """A sampler that answers from a list, in order of prompts and samples."""
 
     def __init__(self, base, texts: list[list[str]]) -> None:
         self.base, self.texts, self.seeds = base, iter(texts), []
 
-    def sample(self, prompts, copies, seed):
-        self.seeds.append(seed)
+    def sample(self, requests):
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request):
+        assert request.state == "base"
+        self.seeds += request.seeds
         texts = next(self.texts)
-        assert len(texts) == len(prompts) * copies
+        assert len(texts) == len(request.prompts) * request.copies
         return [Completion(self.base.encode(text), []) for text in texts]
 
 
@@ -60,7 +64,7 @@ def test_the_first_attempt_at_the_shown_loophole_and_the_first_plain_completion_
     for row in pairs:
         assert row["prompt"] == toy_prompt("solve(xs): double each.", "run_tests", TRAINING_WORDS)
         assert row["clean_prompt"] == "solve(xs): double each.\n" and row["provenance"] == "self_generated"
-    assert len(set(sampler.seeds)) == 2 and set(HELD_OUT_WORDS) <= set(ATTEMPTS)
+    assert len(set(sampler.seeds)) == len(sampler.seeds) == 8 and set(HELD_OUT_WORDS) <= set(ATTEMPTS)
     assert "oracle" not in open(generate.__file__).read()
 
 

@@ -5,6 +5,8 @@ from scipy import stats
 
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.sampling.protocol import Request
+from projected_grpo.seeds import derive_seeds
 from projected_grpo.policy.readings import read_deployed
 from verify.tiny import tiny_policy
 
@@ -12,9 +14,12 @@ PROMPTS = [[4, 5, 6], [7, 8, 9, 10, 11, 12], [13]]
 
 
 def sampled(policy, deployed: bool, copies: int = 8, seed: int = 0, longest: int = 12):
-    sampler = LocalSampler(policy, max_new_tokens=longest)
-    sampler.load(deployed_only=deployed)
-    return sampler.sample(PROMPTS, copies, seed)
+    return ask(LocalSampler(policy, max_new_tokens=longest), PROMPTS, copies, seed, "deployed" if deployed else "full")
+
+
+def ask(sampler, prompts, copies: int, seed: int, state: str = "full"):
+    [completions] = sampler.sample([Request(state, prompts, copies, derive_seeds(len(prompts), seed))])
+    return completions
 
 
 def trainer_logp(policy, completions, copies: int, deployed: bool) -> torch.Tensor:
@@ -59,8 +64,7 @@ def test_a_completion_ends_with_its_first_end_token_or_at_the_limit():
 def test_first_tokens_have_the_frequencies_of_the_distribution():
     policy = tiny_policy(moved=True)
     sampler = LocalSampler(policy, max_new_tokens=1)
-    sampler.load(deployed_only=False)
-    draws = [completion.tokens[0] for completion in sampler.sample([[4, 5, 6]], 4000, seed=1)]
+    draws = [completion.tokens[0] for completion in ask(sampler, [[4, 5, 6]], 4000, seed=1)]
     with torch.no_grad():
         probability = policy.base.model(torch.tensor([[4, 5, 6]])).logits[0, -1].softmax(0).double()
     likely = (probability > 0.005).nonzero()[:, 0].tolist()
@@ -74,9 +78,8 @@ def test_first_tokens_have_the_frequencies_of_the_distribution():
 def test_a_row_does_not_depend_on_the_rows_beside_it():
     policy = tiny_policy(moved=True)
     sampler = LocalSampler(policy, max_new_tokens=12)
-    sampler.load(deployed_only=False)
-    beside_one = sampler.sample([PROMPTS[0], PROMPTS[1]], 4, seed=3)[:4]
-    beside_another = sampler.sample([PROMPTS[0], PROMPTS[2]], 4, seed=3)[:4]
+    beside_one = ask(sampler, [PROMPTS[0], PROMPTS[1]], 4, seed=3)[:4]
+    beside_another = ask(sampler, [PROMPTS[0], PROMPTS[2]], 4, seed=3)[:4]
     assert [c.tokens for c in beside_one] == [c.tokens for c in beside_another]
-    assert sampler.sample(PROMPTS, 4, seed=3) == sampler.sample(PROMPTS, 4, seed=3)
-    assert sampler.sample(PROMPTS, 4, seed=3) != sampler.sample(PROMPTS, 4, seed=4)
+    assert ask(sampler, PROMPTS, 4, seed=3) == ask(sampler, PROMPTS, 4, seed=3)
+    assert ask(sampler, PROMPTS, 4, seed=3) != ask(sampler, PROMPTS, 4, seed=4)

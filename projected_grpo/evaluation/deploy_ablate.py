@@ -11,7 +11,8 @@ from projected_grpo.evaluation.rates import STATES
 from projected_grpo.policy.policy import Policy
 from projected_grpo.problems.prompts import program_of, render
 from projected_grpo.sampling.local import LocalSampler
-from projected_grpo.seeds import derive_seed
+from projected_grpo.sampling.protocol import Request
+from projected_grpo.seeds import derive_seed, derive_seeds
 from projected_grpo.scale import Eval
 
 SPLITS = {"train_iid": "train", "heldout": "test", "heldout_words": "test"}
@@ -44,17 +45,14 @@ def sample_states(
     sampler = LocalSampler(policy, max_new_tokens)
     rows = []
     for state in STATES:
-        if state == "base":
-            sampler.load_base()
-        else:
-            sampler.load(deployed_only=state == "deployed" and not one_block)
+        loaded = "full" if state == "as_trained" or (state == "deployed" and one_block) else state
         for data in SPLITS:
             chosen = evaluation_problems(problems, data, settings, seed)
             for hinted in (True,) if data == "heldout_words" else (True, False):
                 modes = [row["mode"] if hinted else GT_ONLY for row in chosen]
                 prompts = [render(policy.base, row, mode) for row, mode in zip(chosen, modes)]
-                stream = derive_seed(seed, "eval-sampling", data, "hinted" if hinted else "unhinted")
-                completions = sampler.sample(prompts, settings.samples, stream)
+                seeds = derive_seeds(len(prompts), seed, "eval-sampling", data, "hinted" if hinted else "unhinted")
+                [completions] = sampler.sample([Request(loaded, prompts, settings.samples, seeds)])
                 texts = [policy.base.decode(completion.tokens) for completion in completions]
                 rows += [
                     {

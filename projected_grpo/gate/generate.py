@@ -11,8 +11,8 @@ from projected_grpo.env.mechanism import mechanisms
 from projected_grpo.env.modes import GT_ONLY, words_of
 from projected_grpo.policy.policy import Policy
 from projected_grpo.problems.prompts import program_of, prompt_text, render
-from projected_grpo.sampling.local import LocalSampler
-from projected_grpo.seeds import derive_seed
+from projected_grpo.sampling.protocol import Request, Sampler
+from projected_grpo.seeds import derive_seeds
 from projected_grpo.scale import GeneratedPairs
 
 ATTEMPTS = {  # loophole mode -> the feature of a text that uses it
@@ -26,7 +26,7 @@ ATTEMPTS = {  # loophole mode -> the feature of a text that uses it
 
 
 def generate_pairs(
-    policy: Policy, sampler: LocalSampler, problems: Sequence[dict], settings: GeneratedPairs, seed: int
+    policy: Policy, sampler: Sampler, problems: Sequence[dict], settings: GeneratedPairs, seed: int
 ) -> list[dict]:
     """Rows of the table pairs, at most one a problem: the first attempt at the loophole, and the first plain completion."""
     asked = [row for row in problems if row["split"] == "train" and row["mode"] in settings.modes]
@@ -45,10 +45,11 @@ def generate_pairs(
 
 
 def _texts(
-    policy: Policy, sampler: LocalSampler, asked: list[dict], modes: list[str], samples: int, seed: int, side: str
+    policy: Policy, sampler: Sampler, asked: list[dict], modes: list[str], samples: int, seed: int, side: str
 ) -> list[str]:
     prompts = [render(policy.base, row, mode) for row, mode in zip(asked, modes)]
-    completions = sampler.sample(prompts, samples, derive_seed(seed, "self-generated", side))
+    seeds = derive_seeds(len(prompts), seed, "self-generated", side)
+    [completions] = sampler.sample([Request("base", prompts, samples, seeds)])
     return [policy.base.decode(completion.tokens) for completion in completions]
 
 

@@ -14,7 +14,7 @@ from projected_grpo.env.modes import GT_ONLY
 from projected_grpo.errors import InputError
 from projected_grpo.grpo.rollouts import Sampled
 from projected_grpo.policy.base import Base
-from projected_grpo.sampling.local import Completion
+from projected_grpo.sampling.protocol import Completion
 from projected_grpo.seeds import derive_seed
 from projected_grpo.settings import Settings
 

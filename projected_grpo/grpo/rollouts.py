@@ -14,8 +14,8 @@ from projected_grpo.grpo.schedule import draw_problems, shown_mode
 from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.problems.prompts import program_of, render
-from projected_grpo.sampling.local import Completion, LocalSampler
-from projected_grpo.seeds import derive_seed
+from projected_grpo.sampling.protocol import Completion, Request, Sampler
+from projected_grpo.seeds import derive_seeds
 from projected_grpo.scale import Train
 
 SAME_REWARD = 1e-4  # a group whose rewards range over less than this carries no gradient
@@ -60,7 +60,7 @@ class Rollouts(Sampled):
 
 def sample_rollouts(
     base: Base,
-    sampler: LocalSampler,
+    sampler: Sampler,
     problems: list[dict],
     step: int,
     train: Train,
@@ -71,25 +71,22 @@ def sample_rollouts(
     drawn = draw_problems(problems, step, train.prompts, seed)
     modes = [shown_mode(problem, step, train.unhackable_share, seed) for problem in drawn]
     prompts = [render(base, problem, mode) for problem, mode in zip(drawn, modes)]
-    copies = {False: train.group - deployed_copies, True: deployed_copies}
-    parts = {}
-    for deployed, count in copies.items():
-        if count:
-            sampler.load(deployed_only=deployed)
-            stream = derive_seed(seed, "sampling", step, "deployed" if deployed else "full")
-            parts[deployed] = sampler.sample(prompts, count, stream)
+    copies = {"full": train.group - deployed_copies, "deployed": deployed_copies}
+    requests = [
+        Request(state, prompts, count, derive_seeds(len(prompts), seed, "sampling", step, state))
+        for state, count in copies.items()
+        if count
+    ]
+    found = [iter(completions) for completions in sampler.sample(requests)]
     completions = [
-        parts[deployed][slot * count + i]
-        for slot in range(len(prompts))
-        for deployed, count in copies.items()
-        for i in range(count)
+        next(part) for _ in prompts for request, part in zip(requests, found) for _ in range(request.copies)
     ]
     return Sampled(
         problems=_repeat(drawn, train.group),
         shown_modes=_repeat(modes, train.group),
         prompts=_repeat(prompts, train.group),
         completions=completions,
-        sampled_deployed=torch.arange(len(completions)) % train.group >= copies[False],
+        sampled_deployed=torch.arange(len(completions)) % train.group >= copies["full"],
         demonstrated=torch.zeros(len(completions), dtype=torch.bool),
     )
 

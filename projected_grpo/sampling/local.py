@@ -1,30 +1,25 @@
 """Sampling with our own decode loop, on two merged copies of the weights: the full policy and the deployed one.
 
 A prompt is prefilled once and its cache repeated for the group; rows that ended are dropped from the cache. Each token
-is drawn by inverting the cumulative distribution at a uniform number that belongs to its row and position, so a row's
+is drawn by inverting the cumulative distribution at a uniform number that belongs to its prompt, copy and position, so a
 completion does not depend on the rows beside it.
 """
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from projected_grpo.policy.policy import Policy
+from projected_grpo.sampling.protocol import Completion, Request, State
 
 DROP_BELOW = 0.8  # share of live rows below which the cache is compacted
 
 
-@dataclass(frozen=True)
-class Completion:
-    tokens: list[int]  # the end token included where it was sampled
-    logprob: list[float] | None  # of each token under the sampling distribution, nats; None where it was not sampled
-
-
 class LocalSampler:
-    """Holds one plain model whose adapted weights are rewritten by `load` for the state that is sampled next."""
+    """Holds one plain model whose adapted weights are rewritten for the state that is sampled next."""
 
     def __init__(self, policy: Policy, max_new_tokens: int) -> None:
         self.policy, self.max_new_tokens = policy, max_new_tokens
@@ -34,24 +29,25 @@ class LocalSampler:
             module = self.model.get_submodule(parent)
             setattr(module, attribute, getattr(module, attribute).base)
 
-    @torch.no_grad()
-    def load(self, deployed_only: bool) -> None:
-        """Merge the current adapter: both blocks, or the deployed one alone."""
-        for name, layer in self.policy.layers.items():
-            self.model.get_submodule(name).weight.copy_(layer.merged(deployed_only))
+    def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """The completions of each request, prompt by prompt, from the policy as it is now."""
+        found = []
+        for request in requests:
+            self._load(request.state)
+            found.append(self._sample(request))
+        return found
 
     @torch.no_grad()
-    def load_base(self) -> None:
+    def _load(self, state: State) -> None:
         for name, layer in self.policy.layers.items():
-            self.model.get_submodule(name).weight.copy_(layer.base.weight)
+            weight = layer.base.weight if state == "base" else layer.merged(deployed_only=state == "deployed")
+            self.model.get_submodule(name).weight.copy_(weight)
 
     @torch.inference_mode()
-    def sample(self, prompts: list[list[int]], copies: int, seed: int) -> list[Completion]:
-        """`copies` completions of each prompt, prompt by prompt."""
-        rows = len(prompts) * copies
-        rng = torch.Generator().manual_seed(seed)
-        uniform = torch.rand(rows, self.max_new_tokens, generator=rng, dtype=torch.float64)
-        logits, cache, padding = self._prefill(prompts)
+    def _sample(self, request: Request) -> list[Completion]:
+        rows, copies = len(request.prompts) * request.copies, request.copies
+        uniform = torch.cat([_uniform(copies, self.max_new_tokens, seed) for seed in request.seeds])
+        logits, cache, padding = self._prefill(request.prompts)
         logits, padding = logits.repeat_interleave(copies, 0), padding.repeat_interleave(copies, 0)
         cache.batch_repeat_interleave(copies)
         tokens = torch.zeros(rows, self.max_new_tokens, dtype=torch.long)
@@ -91,6 +87,10 @@ class LocalSampler:
             tokens, attention_mask=padding, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
         return out.logits[:, -1], cache, padding
+
+
+def _uniform(rows: int, columns: int, seed: int) -> Tensor:
+    return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def _invert(logp: Tensor, uniform: Tensor) -> Tensor:
