@@ -24,7 +24,7 @@ from projected_grpo.settings import DRAWN
 
 SEEDS = (41, 42, 43)
 JOBS = 2
-DVC = [sys.executable, "-m", "dvc"]
+DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 METHOD = ["gate.policy=route", "gate.direction=v_act"]  # of an arm that does not say otherwise
 
 

@@ -17,7 +17,7 @@ from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.problems.prompts import program_of, render
 from projected_grpo.runtime import deterministic
-from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.protocol import Request
 from projected_grpo.seeds import derive_seeds
 from projected_grpo.settings import load_settings
@@ -35,7 +35,7 @@ def main() -> None:
     truths = read_rows(Path("artifacts/ground_truth.parquet"), GROUND_TRUTH)
     init = load_init(Path("artifacts/init"), settings.adapter)
     policy = Policy(load_base(Path("artifacts/base")), init, scale.sampling.temperature)
-    sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
+    sampler = open_sampler(policy, scale.sampling)
     names = [row["problem_id"] for row in training for _ in range(SAMPLES)]
     with Sandbox(scale.grading) as sandbox:
         for words, problems in (("training", training), ("held-out", held_out)):

@@ -5,6 +5,7 @@ addition are two operations; element-wise work, activations and the optimizer ar
 square of positions; every rollout is taken to have the given lengths and to be in a group whose rewards differ.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen3Config
 
 from projected_grpo.policy.adapter import target_layers
+from projected_grpo.policy.policy import LOGIT_TOKENS
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,17 @@ class Scale:
     keep_share: float  # of the rollouts
     prompt: int  # tokens
     completion: int  # tokens
-    micro_batch: int  # rollouts
+    micro_tokens: int  # of a forward pass
+    recompute_layers: bool  # gradient checkpointing
+    merged: bool  # sampling on a second copy of the weights
+    sampled_rows: int  # completions decoded at once
 
     @property
     def rollouts(self) -> int:
         return self.prompts * self.group
+
+    def micro_batches(self, rows: float) -> int:
+        return math.ceil(rows / max(1, self.micro_tokens // (self.prompt + self.completion)))
 
     @cached_property
     def shape(self) -> Shape:
@@ -63,32 +71,38 @@ def forward(scale: Scale, rows: float, adapter: bool) -> float:
 
 
 def backward(scale: Scale, rows: float) -> float:
-    """Operations of the backward pass: the base's weights are frozen, so each has one product and not two."""
+    """Operations of the backward pass: the base's weights are frozen, so each has one product and not two.
+
+    The logits are computed again in it, as `Policy.token_logp` does, and the layers too where the scale says so.
+    """
     s, length = scale.shape, scale.prompt + scale.completion
     factors = 2 * 4 * scale.rank * s.widths
-    return rows * (2 * length * (s.weights + factors) + 2 * s.attention * length**2 + 2 * scale.completion * s.head)
+    logits = 2 * scale.completion * s.head
+    again = logits + (forward(scale, 1, True) - logits if scale.recompute_layers else 0)
+    return rows * (2 * length * (s.weights + factors) + 2 * s.attention * length**2 + logits + again)
 
 
 def passes(scale: Scale) -> Iterator[tuple[str, str, float, float]]:
     """(pass, phase of bench.step, operations, bytes read) of a step of the arm route."""
     s, n = scale.shape, scale.rollouts
     model = scale.weight_bytes * (s.weights + s.head)
-    batches = -(-n // scale.micro_batch)
+    batches = scale.micro_batches(n)
     states = {"full": 1 - scale.deployed_share, "deployed": scale.deployed_share}
     for state, share in states.items():
         if not share:
             continue
         rows, columns = n * share, scale.rank * (4 if state == "full" else 2)
-        merge = 2 * columns * s.weights
+        merge = 2 * columns * s.weights if scale.merged else 0
         prefill = scale.prompts * (2 * scale.prompt * s.weights + s.attention * scale.prompt**2 + 2 * s.head)
         decoded = scale.completion - 1  # the first token is drawn from the prefill's logits
         positions = sum(scale.prompt + step for step in range(1, decoded + 1))  # read over the decode steps
         decode = rows * (2 * decoded * (s.weights + s.head) + s.attention * positions)
-        read = model * (1 + decoded) + scale.weight_bytes * s.cache * rows * positions
+        parts = math.ceil(rows / scale.sampled_rows)
+        read = parts * model * (1 + decoded) + scale.weight_bytes * s.cache * rows * positions
         yield f"sampling, {state}: merge, prefill, decode", "sample", merge + prefill + decode, read
     yield "deployed reading and its log-probabilities", "gate", forward(scale, n, True), batches * model
     kept = n * scale.keep_share * (1 - scale.deployed_share)
-    yield "kept rollouts that were sampled full: log pi_old", "update", forward(scale, kept, True), -(-kept // scale.micro_batch) * model
+    yield "kept rollouts that were sampled full: log pi_old", "update", forward(scale, kept, True), scale.micro_batches(kept) * model
     yield "base log-probabilities", "update", forward(scale, n, False), batches * model
     yield "training, forward", "update", forward(scale, n, True), batches * model
     yield "training, backward", "update", backward(scale, n), batches * model
@@ -98,12 +112,15 @@ def resident(scale: Scale) -> dict[str, float]:
     """Bytes that a step holds, activations left out."""
     s = scale.shape
     factors = 2 * scale.rank * s.widths  # A and B of both blocks
-    rows, length = scale.rollouts * max(scale.deployed_share, 1 - scale.deployed_share), scale.prompt + scale.completion
+    length = scale.prompt + scale.completion
+    rows = min(scale.sampled_rows, scale.rollouts * max(scale.deployed_share, 1 - scale.deployed_share))
+    logits = min(LOGIT_TOKENS, scale.micro_tokens // length * scale.completion)
+    copies = 2 if scale.merged else 1
     return {
-        "base weights, twice (policy and sampler)": 2 * scale.weight_bytes * (s.weights + s.head),
+        f"base weights, {'twice (policy and sampler)' if scale.merged else 'once'}": copies * scale.weight_bytes * (s.weights + s.head),
         "adapter, fp32: initialization, differences, gradients, two moments": 4 * 5 * factors,
-        "cached keys and values of the larger sampling state": scale.weight_bytes * s.cache * rows * length,
-        "logits of a micro-batch, fp32, with their gradient": 2 * 4 * scale.micro_batch * scale.completion * scale.config.vocab_size,
+        "cached keys and values of the completions decoded at once": scale.weight_bytes * s.cache * rows * length,
+        "logits that exist at once, fp32, with their gradient": 2 * 4 * logits * scale.config.vocab_size,
     }
 
 
@@ -121,9 +138,9 @@ QWEN3_4B = Qwen3Config(
 TOY = llama(4, 128, 4, 4, 384, 625)
 SMOLLM2 = llama(30, 576, 9, 3, 1536, 49152)
 SCALES = {
-    "toy": Scale(TOY, 4, 8, 8, 8, 0.25, 0.1, 24, 27, 32),  # as bench.step runs it
-    "smollm2": Scale(SMOLLM2, 4, 8, 2, 4, 0.25, 0.1, 500, 128, 2),
-    "qwen3_4b": Scale(QWEN3_4B, 2, 16, 16, 16, 0.25, 0.1, 500, 1536, 8),
+    "toy": Scale(TOY, 4, 8, 8, 8, 0.25, 0.1, 24, 27, 4096, False, True, 1024),  # as bench.step runs it
+    "smollm2": Scale(SMOLLM2, 4, 8, 2, 4, 0.25, 0.1, 500, 128, 1024, False, True, 64),
+    "qwen3_4b": Scale(QWEN3_4B, 2, 16, 16, 16, 0.25, 0.1, 500, 1536, 16384, True, False, 64),
 }
 UNITS = {"toy": ("GFLOP", 1e9, "GB", 1e9), "smollm2": ("TFLOP", 1e12, "GB", 1e9), "qwen3_4b": ("PFLOP", 1e15, "TB", 1e12)}
 

@@ -24,12 +24,12 @@ ROLLOUTS_READ = 256
 
 
 def quarantine_gradient(
-    policy: Policy, batch: TokenBatch, zones: Tensor, advantage: Tensor, masking: str, micro_batch: int
+    policy: Policy, batch: TokenBatch, zones: Tensor, advantage: Tensor, masking: str, micro_tokens: int
 ) -> Tensor:
     """Of the sum of advantage times log-probability, all layers in one vector."""
     for parameter in policy.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    for index in batch.micro_batches(micro_batch):
+    for index in batch.micro_batches(micro_tokens):
         masks = zone_masks(zones[index], masking)
         (policy.logp(batch.select(index), masks).sum(1) * advantage[index]).sum().backward()
     return torch.cat([g.flatten() for layer in policy.layers.values() for g in layer.block_gradients()[1]])
@@ -50,8 +50,8 @@ def main() -> None:
     routed = (zones == ROUTE).nonzero()[:, 0]
     for name, index in (("all gated rollouts", torch.arange(len(rows))), ("routed rollouts", routed)):
         part = (policy, batch.select(index), zones[index], advantage[index])
-        micro_batch = settings.scale.train.micro_batch
-        output, exact = (quarantine_gradient(*part, masking, micro_batch) for masking in ("output", "parameter"))
+        micro_tokens = settings.scale.train.micro_tokens
+        output, exact = (quarantine_gradient(*part, masking, micro_tokens) for masking in ("output", "parameter"))
         cosine, ratio = float(cosine_similarity(output, exact, dim=0)), float(output.norm() / exact.norm())
         print(f"{name:<18} {len(index):>4}  cosine {cosine:.4f}  norm of output / parameter masking {ratio:.3f}")
 

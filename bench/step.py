@@ -21,6 +21,7 @@ from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.runtime import deterministic
+from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings import Settings, load_settings
 from projected_grpo.tables import PROBLEMS
 
@@ -53,7 +54,7 @@ def measure(name: str, settings: Settings, rows: list[dict], sandbox: Sandbox) -
     policy = Policy(load_base(Path("artifacts/base")), init, settings.scale.sampling.temperature)
     widths = module_widths(policy, settings.gate.reading)
     gate = Gate(settings.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
-    trainer = Trainer(settings, policy, gate, rows, None, None, sandbox)
+    trainer = Trainer(settings, policy, gate, rows, None, None, sandbox, open_sampler(policy, settings.scale.sampling))
     tokens = [trainer.step(step)["steps"][0]["completion_length"] for step in range(STEPS)]
     seconds = {phase: times[1:] for phase, times in trainer.seconds.items()}
     seconds["whole step"] = [sum(times) for times in zip(*seconds.values())]

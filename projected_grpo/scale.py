@@ -96,6 +96,8 @@ class Pairs(Section):
 
 
 class Sampling(Section):
+    engine: Literal["merged", "adapted"]  # own decode loop, on merged weights or through the adapter
+    rows: Count  # completions decoded at once
     max_new_tokens: Count
     temperature: Positive
 
@@ -112,7 +114,8 @@ class Train(Section):
     kl_beta: Annotated[float, Field(ge=0.0)]
     unhackable_share: Share  # of (step, problem) cells shown without the hint and graded on tests only
     gen_deploy_frac: Share  # of each group sampled with the quarantine ablated
-    micro_batch: Count  # rollouts a forward pass
+    micro_tokens: Count  # tokens of a forward pass, padding included
+    recompute_layers: bool  # gradient checkpointing: slower by a forward pass, and far less memory
     checkpoint_every: Count  # steps
 
     @model_validator(mode="after")

@@ -91,6 +91,7 @@ class Settings(Section):
 
     profile: str
     seed: Natural
+    launch: Annotated[str, Field(pattern=r"^(python|torchrun .+)$")]  # of train_arm, by dvc.yaml
     gate: Gate
     adapter: Adapter
     placebo: Placebo

@@ -142,7 +142,14 @@ STEPS = table(
     score_p50=(F64, "median of the step's routing scores"),
     score_p90=(F64, "90% quantile of the step's routing scores"),
     direction_age=(I32, "optimizer steps since the weights for which the direction was made"),
-    sampler_gap=(F64, "largest |sampler - trainer| log-probability of a deployed rollout's token, nats; null without any"),
+    loss=(F64, "clipped policy loss with the KL penalty"),
+    sampler_gap=(F64, "largest |sampler - trainer| log-probability of a sampled token of gated rollouts, nats; null without any"),
+    **{
+        f"mismatch_{zone}": (F64, "mean of trainer's over sampler's probability of the zone's sampled tokens; null without any")
+        for zone in ZONE_NAMES
+    },
+    **{f"mismatch_cut_{zone}": (F64, "share of them whose ratio is above the cap of the importance weight") for zone in ZONE_NAMES},
+    **{f"mismatch_kl_{zone}": (F64, "k3 estimate of KL(sampler || trainer) over them, nats a token") for zone in ZONE_NAMES},
     flagged_share=(F64, "of the policy's rollouts, by the probe or the judge; null as for suspicion"),
 )
 LABELS = table(

@@ -13,6 +13,7 @@ from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.runtime import PARAMS, Params, Seed, deterministic, run_stage
+from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
 
@@ -35,7 +36,8 @@ def main(
     policy.load(adapter)
     tasks = read_rows(problems, PROBLEMS)
     one_block = settings.gate.policy == "none"
-    rows = sample_states(policy, tasks, scale.eval, scale.sampling.max_new_tokens, settings.seed, one_block)
+    sampler = open_sampler(policy, scale.sampling)
+    rows = sample_states(policy, sampler, tasks, scale.eval, settings.seed, one_block)
     with Sandbox(scale.grading) as sandbox:
         labels = label(rows, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)
     write_table(rollouts, EVAL_ROLLOUTS, rows)

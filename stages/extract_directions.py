@@ -34,7 +34,7 @@ def main(
     differences = {}
     if rows:
         tokens = pair_tokens(policy.base, rows)
-        differences = pair_differences(policy, tokens, settings.gate.features, settings.scale.train.micro_batch)
+        differences = pair_differences(policy, tokens, settings.gate.features, settings.scale.train.micro_tokens)
     for folder in out:
         write_table(folder / "direction.parquet", DIRECTIONS, _directions(settings, policy, folder.name, differences))
         if settings.gate.refresh_every:

@@ -22,7 +22,7 @@ from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.problems.prompts import program_of, render
 from projected_grpo.runtime import deterministic, run_stage
-from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.protocol import Request
 from projected_grpo.seeds import derive_seeds
 from projected_grpo.settings import load_settings
@@ -40,7 +40,7 @@ def main(
     settings = load_settings()
     scale, readings = settings.scale, settings.gate.features
     policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
-    sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
+    sampler = open_sampler(policy, scale.sampling)
     tasks = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
     prompts = [render(policy.base, row, row["mode"]) for row in tasks]
     samples = scale.eval.oracle_samples
@@ -57,7 +57,7 @@ def main(
     rows = []
     if exploited.any() and rest.any():
         batch = TokenBatch.collate([p for p in prompts for _ in range(samples)], [c.tokens for c in completions])
-        found = read_side(policy, batch, readings, scale.train.micro_batch)
+        found = read_side(policy, batch, readings, scale.train.micro_tokens)
         for reading in readings:
             widths = module_widths(policy, reading)
             difference = found[reading][exploited].mean(0) - found[reading][rest].mean(0)

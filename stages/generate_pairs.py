@@ -11,7 +11,7 @@ from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.runtime import deterministic, run_stage
-from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import PAIRS, PROBLEMS
 
@@ -26,7 +26,7 @@ def main(
     settings = load_settings()
     scale = settings.scale
     policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
-    sampler = LocalSampler(policy, scale.sampling.max_new_tokens)
+    sampler = open_sampler(policy, scale.sampling)
     pairs = generate_pairs(policy, sampler, read_rows(problems, PROBLEMS), scale.pairs.generated, settings.adapter.seed)
     write_table(out, PAIRS, pairs)
     print(f"{len(pairs)} self-generated pairs -> {out}")

@@ -24,7 +24,7 @@ def main(
     loaded, differences = load_base(base), {}
     if settings.adapter.init in FROM_PAIRS:
         sides = pair_tokens(loaded, read_rows(pairs, PAIRS))
-        differences = input_differences(loaded.model, sides.hack, sides.clean, settings.scale.train.micro_batch)
+        differences = input_differences(loaded.model, sides.hack, sides.clean, settings.scale.train.micro_tokens)
     init = initialize(loaded.model, settings.adapter, differences)
     save_init(init, out)
     print(f"initialization {settings.adapter.init} of {len(init.layers)} modules -> {out}")

@@ -17,6 +17,7 @@ from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.gate.directions import PAIRED, load_direction
 from projected_grpo.gate.pairs import pair_tokens
 from projected_grpo.gate.zones import Gate
+from projected_grpo.grpo import ranks
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints, fingerprint
 from projected_grpo.grpo.demonstrations import Demonstrations
 from projected_grpo.grpo.heal import heal
@@ -29,6 +30,7 @@ from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.policy import ADAPTER_FILE, Policy
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.runtime import PARAMS, Params, Seed, deterministic, run_stage, scratch_root
+from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import DEMONSTRATIONS, PAIRS, PROBLEMS, ZONE_NAMES
 
@@ -54,10 +56,14 @@ def main(
     seed: Seed = None,
 ) -> None:
     deterministic()
+    ranks.join()
     settings = load_settings(params=params, seed=seed)
     train = settings.scale.train
+    ranks.check(train)
     curriculum = settings.curriculum
     policy = Policy(load_base(base), load_init(init, settings.adapter), settings.scale.sampling.temperature)
+    if train.recompute_layers:
+        policy.recompute_layers()
     warm_start(policy, start)
     widths = module_widths(policy, settings.gate.reading)
     aim, file = settings.gate, direction / "direction.parquet"
@@ -77,7 +83,8 @@ def main(
     if settings.monitor.kind == "judge" and not settings.monitor.judge_is_endpoint:
         inputs.append(Path(settings.monitor.judge))
     key = fingerprint(settings.model_dump_json(exclude={"placebo"}), inputs, CODE)
-    checkpoints = Checkpoints(scratch_root() / key)
+    first = ranks.rank() == 0
+    checkpoints = Checkpoints(scratch_root() / key) if first else None
     progress = Progress(train.steps)
     ground_truth = ["--problems", str(problems), "--ground-truth", str(monitor / "ground_truth.parquet")]
     command = [sys.executable, "-m", "stages.ground_truth_monitor", *ground_truth]
@@ -85,8 +92,13 @@ def main(
         Sandbox(settings.scale.grading) as sandbox,
         open_monitor(settings, monitor, policy.base, sum(widths.values()), command) as watching,
     ):
-        trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, sandbox, pool, watching)
-        resumed = trainer.run(checkpoints, progress.line)
+        sampler = open_sampler(policy, settings.scale.sampling)
+        trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, sandbox, sampler, pool, watching)
+        resumed = trainer.run(checkpoints, progress.line if first else lambda row: None)
+    facts = run_facts(resumed, trainer)
+    ranks.leave()
+    if not first:
+        return
     diverged = trainer.tripwire.diverged_at_step
     if diverged is not None:
         print(f"diverged in step {diverged + 1}: {trainer.tripwire.reason}; training stops here, and what it wrote is kept", flush=True)
@@ -97,7 +109,7 @@ def main(
     policy.save(out / "adapter")
     steps = train.steps if diverged is None else diverged + 1
     checkpoints.collect({name: out / f"{name}.parquet" for name in TABLES}, steps)
-    (out / "run.json").write_text(json.dumps(run_facts(resumed, diverged, trainer.seconds), indent=1) + "\n")
+    (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
     checkpoints.delete()
 
 
@@ -137,13 +149,14 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def run_facts(resumed: int | None, diverged: int | None, seconds: dict[str, list[float]]) -> dict:
+def run_facts(resumed: int | None, trainer: Trainer) -> dict:
     """What differs from run to run, and so stays out of the tables."""
     packages = ("torch", "transformers", "pyarrow")
     return {
+        "ranks": ranks.count(),
         "resumed_from_step": resumed,
-        "diverged_at_step": diverged,
-        "seconds_by_phase": seconds,
+        "diverged_at_step": trainer.tripwire.diverged_at_step,
+        "seconds_by_phase": trainer.seconds,
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
     }
 

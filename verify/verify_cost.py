@@ -21,7 +21,7 @@ ROWS, PROMPT, COMPLETION = 6, 5, 9
 def tiny(moved: bool = True) -> tuple[Policy, Scale]:
     policy = tiny_policy(moved)
     policy.base.model.set_attn_implementation("eager")  # whose products torch counts on CPU
-    return policy, Scale(policy.base.model.config, 4, RANK, 3, 2, 0.5, 0.1, PROMPT, COMPLETION, ROWS)
+    return policy, Scale(policy.base.model.config, 4, RANK, 3, 2, 0.5, 0.1, PROMPT, COMPLETION, ROWS * (PROMPT + COMPLETION), False, True, ROWS)
 
 
 def batch() -> TokenBatch:
@@ -46,7 +46,7 @@ def test_forward_and_backward_operations_are_those_that_torch_counts():
 
 def test_sampling_operations_are_those_that_torch_counts():
     policy, scale = tiny()
-    sampler = LocalSampler(policy, COMPLETION)
+    sampler = LocalSampler(policy, COMPLETION, 1024, merged=True)
     with FlopCounterMode(display=False) as counted:
         for state in ("full", "deployed"):
             prompts = [list(range(3, 3 + PROMPT))] * scale.prompts
@@ -60,7 +60,7 @@ def test_bytes_are_the_weights_once_a_micro_batch_and_once_a_sampled_token():
     _, scale = tiny()
     weights = 4 * (2 * (4 * 32 * 32 + 3 * 32 * 48) + 32 * 300)
     positions = sum(range(PROMPT + 1, PROMPT + COMPLETION))
-    read = {what: amount for what, _, _, amount in passes(replace(scale, micro_batch=4))}
+    read = {what: amount for what, _, _, amount in passes(replace(scale, micro_tokens=4 * (PROMPT + COMPLETION)))}
     assert read["training, forward"] == 2 * weights
     assert read["sampling, full: merge, prefill, decode"] == COMPLETION * weights + 4 * (2 * 2 * 32) * 3 * positions
 
@@ -68,7 +68,7 @@ def test_bytes_are_the_weights_once_a_micro_batch_and_once_a_sampled_token():
 def test_the_page_shows_what_the_module_prints_and_the_toy_row_of_the_comparison():
     page = Path("docs/scaling.md").read_text()
     assert tables() in page
-    for phase, shown in {"sample": "0.26 s | 3.99 | 15", "gate": "0.17 s | 8.32 | 49", "update": "0.47 s | 25.9 | 55"}.items():
+    for phase, shown in {"sample": "0.26 s | 3.99 | 15", "gate": "0.17 s | 8.32 | 49", "update": "0.47 s | 26.2 | 56"}.items():
         flop = sum(operations for _, name, operations, _ in passes(SCALES["toy"]) if name == phase) / 1e9
         seconds, analytic, quotient = (float(text.removesuffix(" s")) for text in shown.split(" | "))
         assert f"| {phase} | {shown} |" in page

@@ -22,7 +22,7 @@ SHARED = {  # imported by every stage; they check, print and fail, and decide no
     *("projected_grpo/curriculum.py", "projected_grpo/monitor.py", "projected_grpo/runtime.py", "projected_grpo/scale.py"),
     "projected_grpo/settings.py",
 }
-MODULE = {stage: re.search(r"python -m (stages\.\w+)", text["cmd"])[1].replace(".", "/") + ".py" for stage, text in STAGES.items()}
+MODULE = {stage: re.search(r"-m (stages\.\w+)", text["cmd"])[1].replace(".", "/") + ".py" for stage, text in STAGES.items()}
 READERS = {  # library files that receive the whole settings
     "train_arm": ["projected_grpo/grpo/loop.py", "projected_grpo/grpo/monitors.py", "projected_grpo/gate/refresh.py"],
 }

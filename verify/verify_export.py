@@ -49,7 +49,7 @@ def logits(model, tokens: Tensor) -> Tensor:
 
 def merged(policy: Policy, state: str) -> LlamaForCausalLM:
     """The plain model from which the trainer samples in this state."""
-    sampler = LocalSampler(policy, 4)
+    sampler = LocalSampler(policy, 4, 1024, merged=True)
     sampler.sample([Request(state, [[1]], 1, [0])])
     return sampler.model
 

@@ -17,6 +17,7 @@ from projected_grpo.policy.adapter import AdapterContext, BlockMasks, adapter_st
 from projected_grpo.policy.antipasto import Antipasto
 from projected_grpo.policy.inits import antipasto, gaussian
 from projected_grpo.policy.lora2r import Lora2r
+from projected_grpo.sampling.protocol import Completion
 from verify.sandbox import sandbox
 from verify.tiny import RANK, tiny_batch, tiny_policy
 from verify.verify_adapter import gradients
@@ -146,8 +147,9 @@ def test_the_trainer_updates_with_the_masking_of_the_settings(masking):
     sampled = sample_rollouts(policy.base, run.sampler, run.problems, 0, train, run.deployed_copies, 1)
     advantage, every = torch.tensor([1.0, -1.0, 2.0, -2.0] * 2), torch.ones(8, dtype=torch.bool)
     rollouts = replace(
-        pay(policy.base, sampled, train.group, sandbox()), advantage=advantage, gated=every, sampled_deployed=~every
-    )
+        pay(policy.base, sampled, train.group, sandbox()), advantage=advantage, gated=every, sampled_deployed=~every,
+        completions=[Completion(completion.tokens, None) for completion in sampled.completions],
+    )  # fmt: skip
     batch, zones = rollouts.batch(torch.arange(8)), torch.tensor([ROUTE] * 8)
     expected = {name: gradients(policy, batch, zones.tolist(), -advantage, name)[1] for name in ("output", "parameter")}
     run._update(rollouts, torch.arange(8), zones, run._read(rollouts)[1], 0.0)

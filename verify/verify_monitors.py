@@ -33,7 +33,7 @@ from projected_grpo.grpo.records import rollout_rows, step_row
 from projected_grpo.grpo.rollouts import Rollouts, Seen
 from projected_grpo.parquet import write_table
 from projected_grpo.policy.base import Base
-from projected_grpo.sampling.local import Completion
+from projected_grpo.sampling.protocol import Completion
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
 from stages.build_judge import QUESTION
@@ -94,7 +94,7 @@ def test_tables_hold_the_word_of_an_oracle_free_monitor_and_nothing_of_the_groun
 
     def written(given: Rollouts) -> tuple[list, float | None]:
         rows = rollout_rows(0, ids, given, 4)
-        return [row["suspicion"] for row in rows], step_row(0, given, None, None, None, 0.1, None, 0)["flagged_share"]
+        return [row["suspicion"] for row in rows], step_row(0, given, None, None, None, 0.1, 0)["flagged_share"]
 
     assert written(seen) == ([1.0, 0.0, 0.0, 0.0], 0.25)
     assert written(replace(seen, seen=replace(seen.seen, correct=flags([0, 1, 1, 1])))) == ([None] * 4, None)
@@ -277,7 +277,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_a_local_judge_s_suspicion_is_the_share_of_yes_in_the_next_token(folder):
-    judge = LocalJudge(folder, micro_batch=2)
+    judge = LocalJudge(folder, micro_tokens=2)
     questions = ["solve(xs): double each?\n", "no", "def solve(xs):\n    return 1\nyes or no?\n", "x"]
     found = judge(questions)
     base = judge.base

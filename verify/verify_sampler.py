@@ -14,7 +14,7 @@ PROMPTS = [[4, 5, 6], [7, 8, 9, 10, 11, 12], [13]]
 
 
 def sampled(policy, deployed: bool, copies: int = 8, seed: int = 0, longest: int = 12):
-    return ask(LocalSampler(policy, max_new_tokens=longest), PROMPTS, copies, seed, "deployed" if deployed else "full")
+    return ask(LocalSampler(policy, max_new_tokens=longest, rows=1024, merged=True), PROMPTS, copies, seed, "deployed" if deployed else "full")
 
 
 def ask(sampler, prompts, copies: int, seed: int, state: str = "full"):
@@ -63,7 +63,7 @@ def test_a_completion_ends_with_its_first_end_token_or_at_the_limit():
 
 def test_first_tokens_have_the_frequencies_of_the_distribution():
     policy = tiny_policy(moved=True)
-    sampler = LocalSampler(policy, max_new_tokens=1)
+    sampler = LocalSampler(policy, max_new_tokens=1, rows=1024, merged=True)
     draws = [completion.tokens[0] for completion in ask(sampler, [[4, 5, 6]], 4000, seed=1)]
     with torch.no_grad():
         probability = policy.base.model(torch.tensor([[4, 5, 6]])).logits[0, -1].softmax(0).double()
@@ -75,9 +75,26 @@ def test_first_tokens_have_the_frequencies_of_the_distribution():
     assert len(likely) > 5 and stats.chisquare(counts, expected).pvalue > 1e-3
 
 
+def test_through_the_adapter_and_in_parts_the_completions_are_those_of_merged_weights():
+    """No weight is copied or changed, layers may be checkpointed, and the context is as it was."""
+    policy = tiny_policy(moved=True, temperature=2.0)
+    policy.recompute_layers()
+    before = {name: tensor.clone() for name, tensor in policy.base.model.state_dict().items()}
+    merged = LocalSampler(policy, max_new_tokens=12, rows=1024, merged=True)
+    adapted = LocalSampler(policy, max_new_tokens=12, rows=8, merged=False)  # two prompts at once, then one
+    for state in ("base", "full", "deployed"):
+        expected, found = (ask(sampler, PROMPTS, 4, 5, state) for sampler in (merged, adapted))
+        assert [c.tokens for c in found] == [c.tokens for c in expected]
+        for one, other in zip(found, expected):
+            torch.testing.assert_close(torch.tensor(one.logprob), torch.tensor(other.logprob), rtol=1e-4, atol=1e-4)
+    assert adapted.model is policy.base.model and policy.base.model.training
+    assert policy.context.enabled and policy.context.masks is None
+    assert all(torch.equal(tensor, before[name]) for name, tensor in policy.base.model.state_dict().items())
+
+
 def test_a_row_does_not_depend_on_the_rows_beside_it():
     policy = tiny_policy(moved=True)
-    sampler = LocalSampler(policy, max_new_tokens=12)
+    sampler = LocalSampler(policy, max_new_tokens=12, rows=1024, merged=True)
     beside_one = ask(sampler, [PROMPTS[0], PROMPTS[1]], 4, seed=3)[:4]
     beside_another = ask(sampler, [PROMPTS[0], PROMPTS[2]], 4, seed=3)[:4]
     assert [c.tokens for c in beside_one] == [c.tokens for c in beside_another]

@@ -19,7 +19,9 @@ from projected_grpo.grpo.update import Update
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.problems.toy import make_problems
-from projected_grpo.sampling.local import Completion
+from projected_grpo.sampling.engine import open_sampler
+from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.sampling.protocol import Completion
 from projected_grpo.scale import Eval
 from projected_grpo.settings import load_settings
 from verify.sandbox import sandbox
@@ -39,7 +41,7 @@ def trainer(model, **gate_changes) -> Trainer:
     widths = module_widths(model, gate.reading)
     direction = haar(list(widths.values()), 1, seed=0)[0]
     problems = [row for row in make_problems(scale.problems, MODES)[0] if row["split"] == "train"]
-    return Trainer(settings, model, Gate(gate, direction, widths), problems, None, None, sandbox())
+    return Trainer(settings, model, Gate(gate, direction, widths), problems, None, None, sandbox(), open_sampler(model, sampling))
 
 
 def test_a_step_is_adamw_on_the_clipped_gradient_with_decay_and_the_step_s_learning_rate():
@@ -52,8 +54,8 @@ def test_a_step_is_adamw_on_the_clipped_gradient_with_decay_and_the_step_s_learn
     _, logp_deployed = run._read(rollouts)
     before = [parameter.detach().clone() for parameter in policy.parameters()]
     zones = torch.tensor([KEEP, ABSORB, ROUTE, ABSORB] * 2)
-    _, update, gap = run._update(rollouts, torch.arange(8), zones, logp_deployed, rate)
-    assert gap < 1e-4
+    update = run._update(rollouts, torch.arange(8), zones, logp_deployed, rate)
+    torch.testing.assert_close(update.mismatch, torch.ones_like(update.mismatch), rtol=0, atol=1e-4)
     gradients = [parameter.grad for parameter in policy.parameters()]
     norm = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
     raw = math.hypot(update.grad_norm_deployed, update.grad_norm_quarantine)
@@ -140,16 +142,22 @@ def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions(
     mask = torch.tensor([[True, True], [True, True], [True, False], [True, True]])
     clipped = torch.tensor([[False, False], [True, False], [True, False], [False, False]])
     kl = torch.tensor([[0.5, 0.25], [0.0, 0.5], [0.25, 9.0], [0.25, 0.0]])
-    update = Update(rho, rho.clamp(0.8, 1.2), clipped, kl, grad_norm_deployed=3.0, grad_norm_quarantine=1.0)
+    mismatch = torch.tensor([[1.0, 1.0], [0.5, 3.0], [math.e, 9.0], [1.0, 1.0]])
+    update = Update(rho, rho.clamp(0.8, 1.2), clipped, kl, mismatch, 0.75, grad_norm_deployed=3.0, grad_norm_quarantine=1.0)
     scores = torch.tensor([4.0, 1.0, 3.0, 2.0])
     decision = Decision(scores, scores, torch.tensor([KEEP, ABSORB, ROUTE, KEEP]), 1.0, 3.5)
-    row = step_row(7, rollouts, decision, update, mask, 0.1, None, 3)
+    row = step_row(7, rollouts, decision, update, mask, 0.1, 3)
     assert (row["t_low"], row["t_high"], row["direction_age"]) == (1.0, 3.5, 3)
     assert [row[f"score_p{q}"] for q in (10, 50, 90)] == pytest.approx([1.3, 2.5, 3.7])
     assert row["qmass"] == 0.25
     assert (row["keep_share"], row["absorb_share"], row["route_share"]) == (0.5, 0.25, 0.25)
     assert (row["rho_keep"], row["rho_absorb"], row["rho_route"]) == (1.0, 1.0, 2.0)
     assert (row["rho_clipped_absorb"], row["rho_clipped_route"]) == pytest.approx((1.0, 1.2))
+    assert (row["mismatch_keep"], row["mismatch_absorb"], row["mismatch_route"]) == pytest.approx((1.0, 1.75, math.e))
+    assert (row["mismatch_cut_keep"], row["mismatch_cut_absorb"], row["mismatch_cut_route"]) == (0.0, 0.5, 1.0)
+    assert row["mismatch_kl_absorb"] == pytest.approx((-0.5 - math.log(0.5) + 2 - math.log(3)) / 2)
+    assert row["mismatch_kl_keep"] == 0.0 and row["mismatch_kl_route"] == pytest.approx(math.e - 2)
+    assert row["sampler_gap"] == pytest.approx(math.log(3)) and row["loss"] == 0.75
     assert row["clip_fraction"] == pytest.approx(2 / 7)
     assert (row["reward_mean"], row["reward_hinted"], row["reward_unhinted"]) == (1.125, 2.0, 0.25)
     assert row["kl"] == 0.25 and row["completion_length"] == 2.0
@@ -157,7 +165,9 @@ def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions(
 
 def evaluate(policy, one_block: bool) -> dict[str, list[str]]:
     problems = make_problems(load_settings().scale.problems, MODES)[0]
-    rows = sample_states(policy, problems, Eval(problems=3, samples=2, oracle_samples=1), 6, seed=1, one_block=one_block)
+    rows = sample_states(
+        policy, LocalSampler(policy, 6, 1024, merged=True), problems, Eval(problems=3, samples=2, oracle_samples=1), seed=1, one_block=one_block
+    )
     worded = evaluation_problems(problems, "heldout_words", Eval(problems=3, samples=2, oracle_samples=1), seed=1)
     assert len(rows) == 3 * (2 * 2 * 3 + len(worded)) * 2  # states, (data, hinted or not, problems), samples
     states: dict[str, list[str]] = {}

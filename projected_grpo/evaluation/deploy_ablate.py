@@ -10,8 +10,7 @@ from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, encode_words, held
 from projected_grpo.evaluation.rates import STATES
 from projected_grpo.policy.policy import Policy
 from projected_grpo.problems.prompts import program_of, render
-from projected_grpo.sampling.local import LocalSampler
-from projected_grpo.sampling.protocol import Request
+from projected_grpo.sampling.protocol import Request, Sampler
 from projected_grpo.seeds import derive_seed, derive_seeds
 from projected_grpo.scale import Eval
 
@@ -35,14 +34,13 @@ def evaluation_problems(problems: list[dict], data: str, settings: Eval, seed: i
 
 
 def sample_states(
-    policy: Policy, problems: list[dict], settings: Eval, max_new_tokens: int, seed: int, one_block: bool
+    policy: Policy, sampler: Sampler, problems: list[dict], settings: Eval, seed: int, one_block: bool
 ) -> list[dict]:
     """Rows of the table eval_rollouts. Each problem is shown with its own hint and, in the words of training, without one.
 
     The states share their random numbers. Where the adapter deploys as one block, deployed is as trained. The
     policy's quarantine is left as it was.
     """
-    sampler = LocalSampler(policy, max_new_tokens)
     rows = []
     for state in STATES:
         loaded = "full" if state == "as_trained" or (state == "deployed" and one_block) else state

@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from projected_grpo.errors import InputError
+from projected_grpo.grpo import ranks
 from projected_grpo.parquet import Table, concat_tables, read_rows, write_table
 from projected_grpo.tables import FEATURES, GATE, ROLLOUTS, STEPS
 
@@ -29,7 +30,7 @@ class CheckpointError(InputError):
 
 def fingerprint(settings: str, inputs: Iterable[Path], code: Iterable[Path]) -> str:
     """Hex digest of the settings' text and of the content of files and folders, with their relative names."""
-    versions = f"{torch.__version__}\n{transformers.__version__}\n{torch.get_num_threads()}"
+    versions = f"{torch.__version__}\n{transformers.__version__}\n{torch.get_num_threads()} {ranks.count()}"
     digest = hashlib.sha256(f"{settings}\n{versions}".encode())
     for path in [*inputs, *code]:
         inside = (file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)

@@ -13,6 +13,7 @@ from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.gate.pairs import PairTokens, read_side
 from projected_grpo.gate.refresh import age, current_direction
 from projected_grpo.gate.zones import Decision, Gate, PairReadings, yoke, zone_masks
+from projected_grpo.grpo import ranks
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints
 from projected_grpo.grpo.demonstrations import Demonstrations
 from projected_grpo.grpo.monitors import Monitor, labelled_zones, watch
@@ -23,7 +24,7 @@ from projected_grpo.grpo.tripwire import Tripwire
 from projected_grpo.grpo.update import Update, accumulate, behaviour_logp
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import read_deployed
-from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.sampling.protocol import Sampler
 from projected_grpo.seeds import derive_seed
 from projected_grpo.settings import Settings, deployed_copies
 
@@ -44,6 +45,7 @@ class Trainer:
     cut_pairs: PairTokens | None
     direction_pairs: PairTokens | None
     sandbox: Sandbox
+    sampler: Sampler
     demonstrations: Demonstrations | None = None
     monitor: Monitor | None = None
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -51,19 +53,18 @@ class Trainer:
     def __post_init__(self) -> None:
         train = self.settings.scale.train
         self.direction = self.gate.direction  # as it was made, before any refresh
-        self.sampler = LocalSampler(self.policy, self.settings.scale.sampling.max_new_tokens)
         self.deployed_copies = deployed_copies(self.settings)
         self.tripwire = Tripwire(self.settings.curriculum.kl_limit)
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=train.learning_rate, betas=(0.9, 0.99), weight_decay=train.decay
         )
 
-    def run(self, checkpoints: Checkpoints, report: Callable[[dict], None]) -> int | None:
+    def run(self, checkpoints: Checkpoints | None, report: Callable[[dict], None]) -> int | None:
         """Train to the last step, or to the one that trips the tripwire. Returns the step resumed from, or None.
 
-        Rows end up in the checkpoints.
+        Rows end up in the checkpoints, which the first rank alone has.
         """
-        state = checkpoints.latest()
+        state = ranks.from_first(checkpoints and checkpoints.latest())
         start = self.restore(state) if state else 0
         rows: dict[str, list[dict]] = {name: [] for name in TABLES}
         train = self.settings.scale.train
@@ -78,7 +79,8 @@ class Trainer:
             if not diverged:
                 self._refresh(step)
             if (step + 1) % train.checkpoint_every == 0 or step + 1 == train.steps or diverged:
-                checkpoints.save(step + 1, self.state(step + 1), rows)
+                if checkpoints:
+                    checkpoints.save(step + 1, self.state(step + 1), rows)
                 rows = {name: [] for name in TABLES}
         return start if state else None
 
@@ -108,18 +110,18 @@ class Trainer:
         }
         gated = rollouts.gated.nonzero()[:, 0]
         if len(gated) == 0:
-            return rows | {"steps": [step_row(step, rollouts, None, None, None, rate, None, direction_age)]}
+            return rows | {"steps": [step_row(step, rollouts, None, None, None, rate, direction_age)]}
         try:
             with self._phase("gate"):
                 decision = self._decide(step, rollouts, gated, readings[settings.gate.reading][gated])
             with self._phase("update"):
-                batch, update, gap = self._update(rollouts, gated, decision.zones, logp_deployed, rate)
+                update = self._update(rollouts, gated, decision.zones, logp_deployed, rate)
         except FloatingPointError as error:  # raised before the optimizer's step, so the policy is still that of this step
             self.tripwire.trip(step, str(error))
-            return rows | {"steps": [step_row(step, rollouts, None, None, None, rate, None, direction_age)]}
-        mask = batch.completion_mask()
+            return rows | {"steps": [step_row(step, rollouts, None, None, None, rate, direction_age)]}
+        mask = rollouts.batch(gated).completion_mask()
         rows["gate"] = gate_rows([ids[i] for i in gated.tolist()], decision, update, mask)
-        rows["steps"] = [step_row(step, rollouts, decision, update, mask, rate, gap, direction_age)]
+        rows["steps"] = [step_row(step, rollouts, decision, update, mask, rate, direction_age)]
         return rows
 
     def _refresh(self, step: int) -> None:
@@ -130,8 +132,9 @@ class Trainer:
 
     def _read(self, rollouts: Rollouts) -> tuple[dict[str, Tensor], Tensor]:
         """The readings (N, D) that are saved, and deployed log-probabilities (N, L), of all rollouts."""
-        batch = rollouts.batch(torch.arange(len(rollouts.texts)))
-        order = batch.micro_batches(self.settings.scale.train.micro_batch)
+        everyone = torch.arange(len(rollouts.texts))
+        batch = rollouts.batch(everyone[ranks.share(len(everyone))])
+        order = batch.micro_batches(self.settings.scale.train.micro_tokens)
         logp = torch.zeros(batch.completion_mask().shape)
         found = []
         for index in order:
@@ -139,7 +142,8 @@ class Trainer:
             found.append(part)
             logp[index, : part_logp.shape[1]] = part_logp
         back = torch.cat(order).argsort()
-        return {name: torch.cat([part[name] for part in found])[back] for name in self.settings.gate.features}, logp
+        readings = {name: torch.cat([part[name] for part in found])[back] for name in self.settings.gate.features}
+        return {name: ranks.gather_rows(own) for name, own in readings.items()}, ranks.gather_rows(logp)
 
     def _decide(self, step: int, rollouts: Rollouts, gated: Tensor, readings: Tensor) -> Decision:
         decision = self.gate.assign(readings, self._read_pairs())
@@ -154,25 +158,27 @@ class Trainer:
     def _read_pairs(self) -> PairReadings | None:
         if self.cut_pairs is None:
             return None
-        reading, size = self.settings.gate.reading, self.settings.scale.train.micro_batch
+        reading, size = self.settings.gate.reading, self.settings.scale.train.micro_tokens
         hack, clean = (read_side(self.policy, side, [reading], size) for side in (self.cut_pairs.hack, self.cut_pairs.clean))
         return hack[reading], clean[reading]
 
-    def _update(self, rollouts: Rollouts, gated: Tensor, zones: Tensor, logp_deployed: Tensor, rate: float):
-        """One optimizer step on the gated rollouts. Returns (batch, update, largest sampler gap)."""
-        train = self.settings.scale.train
-        batch, deployed = rollouts.batch(gated), rollouts.sampled_deployed[gated]
+    def _update(self, rollouts: Rollouts, gated: Tensor, zones: Tensor, logp_deployed: Tensor, rate: float) -> Update:
+        """One optimizer step on the gated rollouts, of which this rank differentiates its share."""
+        train, share = self.settings.scale.train, ranks.share(len(gated))
+        own, zones = gated[share], zones[share]
+        batch = rollouts.batch(own)
         width = int(batch.completion_length.max())
         logp_old, matches = behaviour_logp(
-            self.policy, batch, zones, deployed, logp_deployed[gated, :width], train.micro_batch
+            self.policy, batch, zones, rollouts.sampled_deployed[own], logp_deployed[own, :width], train.micro_tokens
         )
-        update: Update = accumulate(
+        update = accumulate(
             self.policy,
             batch,
             zone_masks(zones, self.settings.gate.masking),
-            rollouts.advantage[gated],
+            rollouts.advantage[own],
             logp_old,
             matches,
+            rollouts.sampler_logp(own),
             train,
             self.settings.scale.sampling.max_new_tokens,
         )
@@ -180,8 +186,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        gap = _sampler_gap(rollouts, gated[deployed].tolist(), logp_deployed)
-        return batch, update, gap
+        return update
 
     def state(self, step: int) -> dict:
         return {
@@ -209,11 +214,3 @@ class Trainer:
         yield
         self.seconds[name][-1] = round(self.seconds[name][-1] + time.perf_counter() - start, 4)
 
-
-def _sampler_gap(rollouts: Rollouts, deployed: list[int], logp_deployed: Tensor) -> float | None:
-    """Largest difference between the sampler's and the gate's log-probabilities of deployed rollouts, nats."""
-    gaps = []
-    for i in deployed:
-        sampled = torch.tensor(rollouts.completions[i].logprob)
-        gaps.append(float((sampled - logp_deployed[i, : len(sampled)]).abs().max()))
-    return max(gaps) if gaps else None

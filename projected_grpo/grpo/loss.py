@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+MISMATCH_CAP = 2.0  # of the importance weight of a token's sampling (Yao et al. 2025, truncated importance sampling)
+
 
 def advantages(rewards: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]:
     """Reward minus the mean of its group; not divided by the deviation (Liu et al. 2025, Dr.GRPO)."""
@@ -21,8 +23,18 @@ def importance_ratio(logp: Float[Tensor, "B L"], logp_old: Float[Tensor, "B L"])
     return (logp - logp_old).exp()
 
 
+def importance_weight(mismatch: Float[Tensor, "B L"]) -> Float[Tensor, "B L"]:
+    """Truncated importance weight for tokens that another program than the trainer sampled, from trainer over sampler."""
+    return mismatch.clamp(max=MISMATCH_CAP)
+
+
 def dr_grpo(
-    rho: Float[Tensor, "B L"], advantage: Float[Tensor, " B"], mask: Bool[Tensor, "B L"], clip: float, denominator: int
+    rho: Float[Tensor, "B L"],
+    weight: Float[Tensor, "B L"],
+    advantage: Float[Tensor, " B"],
+    mask: Bool[Tensor, "B L"],
+    clip: float,
+    denominator: int,
 ) -> tuple[Float[Tensor, ""], Bool[Tensor, "B L"]]:
     """Clipped policy loss (to be minimized) and where the clipped term is the active one.
 
@@ -31,4 +43,4 @@ def dr_grpo(
     plain = rho * advantage[:, None]
     clipped = rho.clamp(1 - clip, 1 + clip) * advantage[:, None]
     objective = torch.minimum(plain, clipped)
-    return -(objective * mask).sum() / denominator, (clipped < plain) & mask
+    return -(weight * objective * mask).sum() / denominator, (clipped < plain) & mask

@@ -7,11 +7,13 @@ from torch import Tensor
 
 from projected_grpo.env.modes import GT_ONLY
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, Decision
+from projected_grpo.grpo.loss import MISMATCH_CAP
 from projected_grpo.grpo.rollouts import Rollouts, Seen
 from projected_grpo.grpo.update import Update
 from projected_grpo.tables import ZONE_NAMES
 
 
+BY_ZONE = ("rho", "rho_clipped", "rho_max_negative", "mismatch", "mismatch_cut", "mismatch_kl")
 SCORE_QUANTILES = {"score_p10": 0.1, "score_p50": 0.5, "score_p90": 0.9}
 
 
@@ -74,7 +76,6 @@ def step_row(
     update: Update | None,
     mask: Tensor | None,
     learning_rate: float,
-    sampler_gap: float | None,
     direction_age: int,
 ) -> dict:
     """The row of the table steps; `decision`, `update` and `mask` are None where no group's rewards differ or the run diverged.
@@ -92,20 +93,22 @@ def step_row(
         "gated": int(rollouts.gated.sum()),
         "learning_rate": learning_rate,
         "completion_length": _mean(lengths[policy]),
-        "sampler_gap": sampler_gap,
         "direction_age": direction_age,
         "flagged_share": None if told is None else _mean(told.flagged[policy].float()),
     }
-    names = ["qmass", "clip_fraction", "kl", "grad_norm_deployed", "grad_norm_quarantine"]
-    names += [f"{name}_{zone}" for name in ("rho", "rho_clipped", "rho_max_negative") for zone in ZONE_NAMES]
+    names = ["qmass", "loss", "sampler_gap", "clip_fraction", "kl", "grad_norm_deployed", "grad_norm_quarantine"]
+    names += [f"{name}_{zone}" for name in BY_ZONE for zone in ZONE_NAMES]
     names += [f"{zone}_share" for zone in ZONE_NAMES] + ["t_low", "t_high", *SCORE_QUANTILES]
     if update is None:
         return row | dict.fromkeys(names)
+    sampled = mask & policy[rollouts.gated, None]
     total = update.grad_norm_deployed + update.grad_norm_quarantine
     row |= {
         "qmass": update.grad_norm_quarantine / total if total > 0 else None,
+        "loss": update.loss,
+        "sampler_gap": _max(update.mismatch[sampled].log().abs()),
         "clip_fraction": float(update.clipped[mask].float().mean()),
-        "kl": _mean(update.kl[mask & policy[rollouts.gated, None]]),
+        "kl": _mean(update.kl[sampled]),
         "grad_norm_deployed": update.grad_norm_deployed,
         "grad_norm_quarantine": update.grad_norm_quarantine,
         "t_low": decision.t_low,
@@ -120,6 +123,10 @@ def step_row(
         row[f"rho_{name}"] = _mean(update.rho[inside])
         row[f"rho_clipped_{name}"] = _mean(update.rho_clipped[inside])
         row[f"rho_max_negative_{name}"] = _max(update.rho[inside & negative])
+        mismatch = update.mismatch[inside & sampled]
+        row[f"mismatch_{name}"] = _mean(mismatch)
+        row[f"mismatch_cut_{name}"] = _mean((mismatch > MISMATCH_CAP).float())
+        row[f"mismatch_kl_{name}"] = _mean(mismatch - 1 - mismatch.log())
     return row
 
 

@@ -1,5 +1,6 @@
 """One step's rollouts: drawn, sampled in both adapter states, and paid by the environment."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from projected_grpo.env.grader import grade
 from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.grpo import ranks
 from projected_grpo.grpo.loss import advantages
 from projected_grpo.grpo.schedule import draw_problems, shown_mode
 from projected_grpo.policy.base import Base
@@ -57,6 +59,12 @@ class Rollouts(Sampled):
         rows = index.tolist()
         return TokenBatch.collate([self.prompts[i] for i in rows], [self.completions[i].tokens for i in rows])
 
+    def sampler_logp(self, index: Tensor) -> Float[Tensor, "N L"]:
+        """The sampling engine's log-probability of each token, nats; NaN past the end and where none was sampled."""
+        completions = [self.completions[i] for i in index.tolist()]
+        rows = [torch.tensor(c.logprob if c.logprob is not None else [math.nan] * len(c.tokens)) for c in completions]
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=math.nan)
+
 
 def sample_rollouts(
     base: Base,
@@ -72,15 +80,16 @@ def sample_rollouts(
     modes = [shown_mode(problem, step, train.unhackable_share, seed) for problem in drawn]
     prompts = [render(base, problem, mode) for problem, mode in zip(drawn, modes)]
     copies = {"full": train.group - deployed_copies, "deployed": deployed_copies}
+    own = ranks.share(len(prompts))
     requests = [
-        Request(state, prompts, count, derive_seeds(len(prompts), seed, "sampling", step, state))
+        Request(state, prompts[own], count, derive_seeds(len(prompts), seed, "sampling", step, state)[own])
         for state, count in copies.items()
         if count
     ]
     found = [iter(completions) for completions in sampler.sample(requests)]
-    completions = [
-        next(part) for _ in prompts for request, part in zip(requests, found) for _ in range(request.copies)
-    ]
+    completions = ranks.gather(
+        [next(part) for _ in prompts[own] for request, part in zip(requests, found) for _ in range(request.copies)]
+    )
     return Sampled(
         problems=_repeat(drawn, train.group),
         shown_modes=_repeat(modes, train.group),
@@ -95,7 +104,8 @@ def pay(base: Base, sampled: Sampled, group: int, sandbox: Sandbox) -> Rollouts:
     """Grade the completions and take advantages within each group."""
     texts = [base.decode(completion.tokens) for completion in sampled.completions]
     programs = [program_of(base, text) for text in texts]
-    grades = grade(programs, sampled.problems, sandbox)
+    own = ranks.share(len(programs))
+    grades = ranks.gather(grade(programs[own], sampled.problems[own], sandbox))
     rewards = torch.tensor([g.reward(mode) for g, mode in zip(grades, sampled.shown_modes)])
     grouped = rewards.view(-1, group)
     spread = grouped.amax(1) - grouped.amin(1) > SAME_REWARD

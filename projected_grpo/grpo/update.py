@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from projected_grpo.gate.zones import KEEP
-from projected_grpo.grpo.loss import dr_grpo, importance_ratio, k3
+from projected_grpo.grpo import ranks
+from projected_grpo.grpo.loss import dr_grpo, importance_ratio, importance_weight, k3
 from projected_grpo.policy.adapter import BlockMasks
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
@@ -21,6 +22,8 @@ class Update:
     rho_clipped: Float[Tensor, "N L"]  # to 1 - clip .. 1 + clip
     clipped: Bool[Tensor, "N L"]  # the clipped term is the active one
     kl: Float[Tensor, "N L"]  # k3, nats
+    mismatch: Float[Tensor, "N L"]  # pi_old of the trainer over that of the sampler; 1 where nothing was sampled
+    loss: float
     grad_norm_deployed: float
     grad_norm_quarantine: float
 
@@ -31,7 +34,7 @@ def behaviour_logp(
     zones: Int[Tensor, " N"],
     sampled_deployed: Bool[Tensor, " N"],
     logp_deployed: Float[Tensor, "N L"],
-    micro_batch: int,
+    micro_tokens: int,
 ) -> tuple[Float[Tensor, "N L"], Bool[Tensor, " N"]]:
     """log pi_old of each rollout in the state that it was sampled with, and where that is the training forward's state.
 
@@ -46,7 +49,7 @@ def behaviour_logp(
     if len(full_but_kept):
         part = batch.select(full_but_kept)
         with torch.no_grad():
-            for index in part.micro_batches(micro_batch):
+            for index in part.micro_batches(micro_tokens):
                 rows = full_but_kept[index]
                 logp = policy.logp(batch.select(rows))
                 logp_old[rows] = torch.nn.functional.pad(logp, (0, logp_old.shape[1] - logp.shape[1]))
@@ -60,28 +63,33 @@ def accumulate(
     advantage: Float[Tensor, " N"],
     logp_old: Float[Tensor, "N L"],
     matches: Bool[Tensor, " N"],
+    logp_sampler: Float[Tensor, "N L"],
     train: Train,
     max_new_tokens: int,
 ) -> Update:
-    """Gradients of one step's loss over micro-batches, left in the parameters' .grad.
+    """Gradients of one step's loss over micro-batches and ranks, left in the parameters' .grad.
 
-    Raises FloatingPointError where the loss or a gradient is not finite.
+    The rows are this rank's own, and the result holds those of all ranks. `logp_sampler` is the sampling engine's own
+    log-probability of each token, NaN where it sampled none. Raises FloatingPointError where the loss or a gradient is not finite.
     """
     denominator = train.group * train.prompts * max_new_tokens
     rho = torch.ones_like(logp_old)
     clipped = torch.zeros_like(logp_old, dtype=torch.bool)
     kl = torch.zeros_like(logp_old)
+    mismatch = torch.ones_like(logp_old)
     total = 0.0
     for parameter in policy.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    for index in batch.micro_batches(train.micro_batch):
+    for index in batch.micro_batches(train.micro_tokens):
         part = batch.select(index)
         mask = part.completion_mask()
         width = mask.shape[1]
         logp = policy.logp(part, masks.select(index))
         old = torch.where(matches[index, None], logp.detach(), logp_old[index, :width])
         ratio = importance_ratio(logp, old)
-        loss, active = dr_grpo(ratio, advantage[index], mask, train.clip, denominator)
+        sampled = logp_sampler[index, :width]
+        off = torch.where(sampled.isnan() | ~mask, 1.0, (old - sampled).exp())
+        loss, active = dr_grpo(ratio, importance_weight(off), advantage[index], mask, train.clip, denominator)
         penalty = k3(logp, policy.logp_base(part)) * mask
         loss = loss + train.kl_beta * penalty.sum() / denominator
         loss.backward()
@@ -89,10 +97,14 @@ def accumulate(
         rho[index, :width] = ratio.detach()
         clipped[index, :width] = active
         kl[index, :width] = penalty.detach()
+        mismatch[index, :width] = off
+    ranks.sum_gradients(policy.parameters())
+    rho, clipped, kl, mismatch = map(ranks.gather_rows, (rho, clipped, kl, mismatch))
+    total = sum(ranks.gather([total]))
     deployed, quarantine = gradient_norms(policy)
     if not all(map(math.isfinite, (total, deployed, quarantine))):
         raise FloatingPointError(f"the loss is {total}, its gradient's norms {deployed} and {quarantine}; all must be finite")
-    return Update(rho, rho.clamp(1 - train.clip, 1 + train.clip), clipped, kl, deployed, quarantine)
+    return Update(rho, rho.clamp(1 - train.clip, 1 + train.clip), clipped, kl, mismatch, total, deployed, quarantine)
 
 
 def gradient_norms(policy: Policy) -> tuple[float, float]:

@@ -94,7 +94,7 @@ class MaskedUp(torch.autograd.Function):
 
 
 class AdaptedLayer(nn.Module, ABC):
-    """A frozen linear layer with a deployed and a quarantine block of rank r each.
+    """A frozen linear layer with a deployed and a quarantine block of rank r each. What trains is fp32 in any case.
 
     A parametrization registers its frozen initialization as buffers, and what it trains as parameters, zero at first.
     """
@@ -139,20 +139,21 @@ class AdaptedLayer(nn.Module, ABC):
         y = self.base(x)
         if not self.context.enabled:
             return y
-        down, up = self.factors()
+        down, up = (factor.to(x.dtype) for factor in self.factors())
         masks = self.context.masks
         if masks is None:
             z = linear(x, down)  # (B, T, columns)
             delta = linear(z, up)
         else:
-            f, g, u = (self._columns(mask, len(down)) for mask in (masks.forward, masks.gradient, masks.upstream))
+            f, g, u = (self._columns(mask, len(down)).to(x.dtype) for mask in (masks.forward, masks.gradient, masks.upstream))
             z = MaskedDown.apply(x, down, g)
             delta = MaskedUp.apply(z, up, f, g, u)
         bottleneck = z[..., -2 * self.rank : -self.rank]
         if self.context.pooling is not None:
-            self.context.pooled[self.name] = torch.einsum("bt,btr->br", self.context.pooling, bottleneck)
+            self.context.pooled[self.name] = torch.einsum("bt,btr->br", self.context.pooling, bottleneck.float())
         if self.context.probes is not None:
-            delta = delta + linear(bottleneck * self.context.probes[self.name], self.deployed_up())
+            probed = bottleneck * self.context.probes[self.name]
+            delta = delta + linear(probed.to(x.dtype), self.deployed_up().to(x.dtype))
         return y + delta
 
     def _columns(self, mask: Float[Tensor, "B 2"], columns: int) -> Float[Tensor, "B 1 columns"]:

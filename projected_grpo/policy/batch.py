@@ -52,6 +52,12 @@ class TokenBatch:
         longest = int(self.length[index].max())
         return TokenBatch(self.tokens[index, :longest], self.prompt_length[index], self.completion_length[index])
 
-    def micro_batches(self, size: int) -> list[Int[Tensor, " N"]]:
-        """Row indices in groups of at most `size`, rows of similar length together."""
-        return list(self.length.argsort(stable=True).split(size))
+    def micro_batches(self, tokens: int) -> list[Int[Tensor, " N"]]:
+        """Row indices in groups of similar length, each of at most `tokens` with its padding; a longer row is alone."""
+        order = self.length.argsort(stable=True)
+        groups, start = [], 0
+        for end, longest in enumerate(self.length[order].tolist()):  # ascending: the longest of the rows before `end + 1`
+            if end > start and (end + 1 - start) * longest > tokens:
+                groups.append(order[start:end])
+                start = end
+        return [*groups, order[start:]]

@@ -138,17 +138,17 @@ def _stored(**parts: Tensor) -> Parts:
 
 
 def input_differences(
-    model: nn.Module, hack: TokenBatch, clean: TokenBatch, micro_batch: int
+    model: nn.Module, hack: TokenBatch, clean: TokenBatch, micro_tokens: int
 ) -> dict[str, Float[Tensor, "P d_in"]]:
     """Each target layer's pooled input in the base model, hack sides minus clean sides, pair by pair."""
-    one, other = (_pool_inputs(model, side, micro_batch) for side in (hack, clean))
+    one, other = (_pool_inputs(model, side, micro_tokens) for side in (hack, clean))
     return {name: one[name] - other[name] for name in one}
 
 
 @torch.no_grad()
-def _pool_inputs(model: nn.Module, batch: TokenBatch, micro_batch: int) -> dict[str, Float[Tensor, "P d_in"]]:
+def _pool_inputs(model: nn.Module, batch: TokenBatch, micro_tokens: int) -> dict[str, Float[Tensor, "P d_in"]]:
     """Each target layer's input, averaged over the completion's positions."""
-    order = batch.micro_batches(micro_batch)
+    order = batch.micro_batches(micro_tokens)
     parts = [_read_inputs(model, batch.select(index)) for index in order]
     restore = torch.cat(order).argsort()
     return {name: torch.cat([part[name] for part in parts])[restore] for name in target_layers(model)}
@@ -158,7 +158,7 @@ def _read_inputs(model: nn.Module, batch: TokenBatch) -> Parts:
     weights, pooled = batch.pooling_weights(), {}
 
     def record(name: str):
-        return lambda layer, args: pooled.update({name: torch.einsum("bt,btd->bd", weights, args[0])})
+        return lambda layer, args: pooled.update({name: torch.einsum("bt,btd->bd", weights, args[0].float())})
 
     hooks = [layer.register_forward_pre_hook(record(name)) for name, layer in target_layers(model).items()]
     model.model(batch.tokens, use_cache=False)

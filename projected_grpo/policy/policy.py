@@ -1,10 +1,12 @@
 """The policy: a frozen base model with an adapter, and the log-probabilities that training needs."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from projected_grpo.policy.adapter import AdaptedLayer, AdapterContext, BlockMasks, adapter_state, target_layers
@@ -16,6 +18,7 @@ from projected_grpo.policy.lora2r import Lora2r
 from projected_grpo.policy.origin import AdapterError, Origin, digest, load_tensors, save_tensors
 
 ADAPTER_FILE = "adapter.safetensors"
+LOGIT_TOKENS = 1024  # completion tokens whose logits over the vocabulary exist at once
 
 
 class Policy:
@@ -36,6 +39,15 @@ class Policy:
     def parameters(self) -> list[Tensor]:
         return [parameter for layer in self.layers.values() for parameter in layer.trained().values()]
 
+    def recompute_layers(self) -> None:
+        """Gradient checkpointing: keep a decoder layer's input for the backward pass, and compute the layer again there."""
+        self.base.model.train()  # transformers heeds the next line in this mode alone; the models have no dropout
+        self.base.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": self._remembered})
+
+    def _remembered(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """Around a layer's forward pass, and around its repetition: the adapter is then in the state that it has now."""
+        return nullcontext(), adapter_state(self.context, **vars(self.context))
+
     def logp(self, batch: TokenBatch, masks: BlockMasks | None = None) -> Float[Tensor, "B L"]:
         """Log-probability of each completion token, nats; 0 past a row's length. Carries gradient where it is on."""
         return self.token_logp(batch, self.forward(batch, masks).last_hidden_state)
@@ -50,9 +62,14 @@ class Policy:
         mask, positions = batch.completion_mask(), batch.completion_positions()
         row = torch.arange(len(batch))[:, None].expand_as(positions)
         states = hidden[row[mask], positions[mask] - 1]  # the state before a token predicts it
-        logits = self.base.model.lm_head(states) / self.temperature
-        chosen = logits.log_softmax(-1).gather(1, batch.tokens[row[mask], positions[mask]][:, None])[:, 0]
-        return torch.zeros(mask.shape).masked_scatter(mask, chosen)
+        chosen = batch.tokens[row[mask], positions[mask]]
+        parts = zip(states.split(LOGIT_TOKENS), chosen.split(LOGIT_TOKENS))
+        logp = [checkpoint(self._chosen_logp, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        return torch.zeros(mask.shape).masked_scatter(mask, torch.cat(logp))
+
+    def _chosen_logp(self, states: Float[Tensor, "N d"], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        logits = self.base.model.lm_head(states).float() / self.temperature
+        return logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
 
     @torch.no_grad()
     def logp_base(self, batch: TokenBatch) -> Float[Tensor, "B L"]:

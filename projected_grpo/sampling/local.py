@@ -1,4 +1,7 @@
-"""Sampling with our own decode loop, on two merged copies of the weights: the full policy and the deployed one.
+"""Sampling with our own decode loop: on a copy of the weights into which the adapter is merged, or through the adapter.
+
+Merged is faster where the copy fits into memory. A merged bfloat16 weight would round the adapter away, so a bfloat16
+model is sampled through the adapter, on the policy's own weights.
 
 A prompt is prefilled once and its cache repeated for the group; rows that ended are dropped from the cache. Each token
 is drawn by inverting the cumulative distribution at a uniform number that belongs to its prompt, copy and position, so a
@@ -7,11 +10,13 @@ completion does not depend on the rows beside it.
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from projected_grpo.policy.adapter import BlockMasks, adapter_state
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.protocol import Completion, Request, State
 
@@ -19,11 +24,13 @@ DROP_BELOW = 0.8  # share of live rows below which the cache is compacted
 
 
 class LocalSampler:
-    """Holds one plain model whose adapted weights are rewritten for the state that is sampled next."""
-
-    def __init__(self, policy: Policy, max_new_tokens: int) -> None:
-        self.policy, self.max_new_tokens = policy, max_new_tokens
-        self.model: PreTrainedModel = copy.deepcopy(policy.base.model)
+    def __init__(self, policy: Policy, max_new_tokens: int, rows: int, merged: bool) -> None:
+        """At most `rows` completions are decoded at once, or those of one prompt. `merged` holds a plain model, a copy whose adapted weights are rewritten for the state that is sampled next."""
+        self.policy, self.max_new_tokens, self.rows, self.merged = policy, max_new_tokens, rows, merged
+        self.model: PreTrainedModel = policy.base.model
+        if not merged:
+            return
+        self.model = copy.deepcopy(self.model).eval()
         for name in policy.layers:
             parent, attribute = name.rsplit(".", 1)
             module = self.model.get_submodule(parent)
@@ -31,14 +38,29 @@ class LocalSampler:
 
     def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The completions of each request, prompt by prompt, from the policy as it is now."""
-        found = []
-        for request in requests:
-            self._load(request.state)
-            found.append(self._sample(request))
-        return found
+        return [self._sample_merged(request) if self.merged else self._sample_adapted(request) for request in requests]
+
+    def _sample_merged(self, request: Request) -> list[Completion]:
+        self._merge(request.state)
+        return self._in_parts(request)
+
+    def _sample_adapted(self, request: Request) -> list[Completion]:
+        masks = BlockMasks.ablated(1) if request.state == "deployed" else None
+        training = self.model.training
+        self.model.eval()  # transformers drops the cache where it checkpoints layers in training mode
+        with adapter_state(self.policy.context, enabled=request.state != "base", masks=masks):
+            completions = self._in_parts(request)
+        self.model.train(training)
+        return completions
+
+    def _in_parts(self, request: Request) -> list[Completion]:
+        prompts = max(1, self.rows // request.copies)
+        parts = [slice(start, start + prompts) for start in range(0, len(request.prompts), prompts)]
+        chosen = [replace(request, prompts=request.prompts[part], seeds=request.seeds[part]) for part in parts]
+        return [completion for part in chosen for completion in self._sample(part)]
 
     @torch.no_grad()
-    def _load(self, state: State) -> None:
+    def _merge(self, state: State) -> None:
         for name, layer in self.policy.layers.items():
             weight = layer.base.weight if state == "base" else layer.merged(deployed_only=state == "deployed")
             self.model.get_submodule(name).weight.copy_(weight)
@@ -56,7 +78,7 @@ class LocalSampler:
         live = torch.arange(rows)  # rows that are in the cache
         running = torch.ones(rows, dtype=torch.bool)  # of the rows in the cache
         for step in range(self.max_new_tokens):
-            logp = (logits / self.policy.temperature).log_softmax(-1)  # (live, V)
+            logp = (logits.float() / self.policy.temperature).log_softmax(-1)  # (live, V)
             chosen = _invert(logp, uniform[live, step])
             now = live[running]
             tokens[now, step] = chosen[running]
