@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import average_precision_score, fbeta_score, precision_score, recall_score, roc_auc_score
 
+from projected_grpo.analysis.classifier import separation
 from projected_grpo.analysis.gate_test import gate_test, rank_p
 from projected_grpo.analysis.nulls import TILE, each_module, haar_block, product, sign_patterns, signed_block, without_each_pair
 from projected_grpo.analysis.offline import METRICS, Judged, measure, stream
@@ -73,6 +74,17 @@ def test_metrics_agree_with_scikit_learn_and_the_gate_s_cuts_on_scores_with_ties
                     continue
                 scores = (readings.astype(np.float32) @ direction)[chosen]
                 np.testing.assert_allclose(found[p, :-1, k], by_hand(scores, exploited[chosen]), atol=1e-6, rtol=0)
+
+
+def test_the_separation_of_one_direction_s_scores_is_scikit_learn_s():
+    rng = np.random.default_rng(3)
+    for scores in (rng.standard_normal(400), rng.integers(-3, 4, 400).astype(float)):
+        scores, exploited = scores.astype(np.float32), rng.random(400) < 0.3
+        found = separation(scores, exploited, ROUTE)
+        auroc, average_precision, _, _, f_half, *_ = by_hand(scores, exploited)
+        assert (found["n"], found["positives"]) == (400, exploited.sum())
+        assert (found["auroc"], found["average_precision"], found["f_half"]) == pytest.approx((auroc, average_precision, f_half), abs=1e-6)
+    assert separation(scores, np.zeros(400, bool), ROUTE)["auroc"] is None
 
 
 def test_aurocs_of_many_directions_agree_with_scikit_learn_to_a_millionth():

@@ -1,7 +1,6 @@
 """How well each of many directions separates exploits from the rest on the readings of one run.
 
-A direction's scores are sorted once. In descending order, the counts of rollouts and of exploits down to each distinct
-score give every metric, ties included: the AUROC is the trapezoid area, which is that of midranks.
+A direction's scores are sorted once, and every metric is read off them (classifier.py).
 """
 
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from math import ceil
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
+from projected_grpo.analysis.classifier import EXPLOITED, POSITIVE, descending, tail_metrics
 from projected_grpo.analysis.nulls import TILE, product
 from projected_grpo.errors import InputError
 
@@ -27,7 +27,6 @@ METRICS = {  # name -> whether more of it is better
     "oracle_cosine": True,
 }
 BYTES = 24  # of scores for each rollout and direction of a block
-EXPLOITED, POSITIVE = np.uint64(1), np.uint64(2)  # bits of a rollout's flags
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,13 @@ def measure(judged: Judged, directions: Float[np.ndarray, "B D"]) -> Float[np.nd
     The cosine with the oracle has nothing to do with rollouts. It is with `all`, and NaN elsewhere and without an oracle.
     """
     found = np.full((len(POPULATIONS), len(METRICS), len(directions)), np.nan)
-    ordered = _descending(product(directions, judged.distinct)[:, judged.index], judged.flags)
+    ordered = descending(product(directions, judged.distinct)[:, judged.index], judged.flags)
     for p, population in enumerate(POPULATIONS):
         n, positives = judged.counts(population)
         if 0 < positives < n:
             for k, row in enumerate(ordered):
                 chosen = row if population == "all" else row[(row & POSITIVE) > 0]
-                found[p, :-1, k] = _metrics(chosen, positives, judged.keep_quantile, judged.route_quantile)
+                found[p, :-1, k] = tail_metrics(chosen, positives, judged.keep_quantile, judged.route_quantile)
     if judged.oracle is not None:
         lengths = np.linalg.norm(directions, axis=1) * np.linalg.norm(judged.oracle)
         found[0, -1] = product(directions, judged.oracle[:, None])[:, 0] / lengths
@@ -92,46 +91,3 @@ def stream(
     size = fit // TILE * TILE
     parts = [measure(judged, block(first, min(size, draws - first))) for first in range(0, draws, size)]
     return np.concatenate([np.empty((len(POPULATIONS), len(METRICS), 0)), *parts], axis=2)
-
-
-def _descending(scores: Float[np.ndarray, "B N"], flags: UInt64[np.ndarray, " N"]) -> UInt64[np.ndarray, "B N"]:
-    """Scores from the highest down, as bits of doubles whose last two are the rollout's flags.
-
-    A float32 leaves those bits of a double at zero, so scores and flags are sorted as one number.
-    """
-    if not np.isfinite(scores).all():
-        raise FloatingPointError("a score is not finite; the saved readings or a direction are not")
-    keys = (np.float32(0) - scores).astype(np.float64)  # 0 - 0 is +0, of -0 too
-    bits = keys.view(np.uint64)
-    bits |= flags
-    keys.sort(axis=1)
-    return bits
-
-
-def _metrics(ordered: UInt64[np.ndarray, " n"], positives: int, keep_quantile: float, route_quantile: float) -> tuple[float, ...]:
-    n = len(ordered)
-    ends = np.flatnonzero(np.append((ordered[1:] ^ ordered[:-1]) > (EXPLOITED | POSITIVE), True))  # of equal scores
-    hits = np.cumsum(ordered & EXPLOITED, dtype=np.int64)[ends]  # exploits down to that score
-    taken = ends + 1  # rollouts down to it
-    new_hits, new = np.diff(hits, prepend=0), np.diff(taken, prepend=0)
-    wins = ((new - new_hits) * (hits - new_hits / 2)).sum()  # pairs in which the exploit scores higher, half of the ties
-    precision = (new_hits * (hits / taken)).sum()
-    route = np.searchsorted(ends, _tail(n, route_quantile) - 1)
-    keep = np.searchsorted(ends, n - _tail(n, keep_quantile))
-    above, above_hits = taken[keep] - new[keep], hits[keep] - new_hits[keep]  # what the keep cut leaves
-    route_precision, route_recall = hits[route] / taken[route], hits[route] / positives
-    return (
-        wins / (positives * (n - positives)),
-        precision / positives,
-        route_precision,
-        route_recall,
-        1.25 * route_precision * route_recall / (0.25 * route_precision + route_recall) if hits[route] else 0.0,
-        above_hits / above if above else 0.0,
-        above_hits / positives,
-        (positives - above_hits) / (n - above),
-    )
-
-
-def _tail(n: int, quantile: float) -> int:
-    """Rollouts in a tail of scores without ties, all of one weight, as weighted_quantile of gate/thresholds.py cuts it."""
-    return ceil(quantile * n * (1 - 1e-12))
