@@ -135,14 +135,19 @@ QWEN3_4B = Qwen3Config(
     num_hidden_layers=36, hidden_size=2560, num_attention_heads=32, num_key_value_heads=8, head_dim=128,
     intermediate_size=9728, vocab_size=151936, tie_word_embeddings=True,
 )  # fmt: skip
+QWEN3_32B = Qwen3Config(
+    num_hidden_layers=64, hidden_size=5120, num_attention_heads=64, num_key_value_heads=8, head_dim=128,
+    intermediate_size=25600, vocab_size=151936, tie_word_embeddings=False,
+)  # fmt: skip
 TOY = llama(4, 128, 4, 4, 384, 625)
 SMOLLM2 = llama(30, 576, 9, 3, 1536, 49152)
 SCALES = {
     "toy": Scale(TOY, 4, 8, 8, 8, 0.25, 0.1, 24, 27, 4096, False, True, 1024),  # as bench.step runs it
     "smollm2": Scale(SMOLLM2, 4, 8, 2, 4, 0.25, 0.1, 500, 128, 1024, False, True, 64),
     "qwen3_4b": Scale(QWEN3_4B, 2, 16, 16, 16, 0.25, 0.1, 500, 1536, 16384, True, False, 64),
+    "qwen3_32b": Scale(QWEN3_32B, 2, 16, 16, 16, 0.25, 0.1, 500, 1536, 16384, True, False, 64),
 }
-UNITS = {"toy": ("GFLOP", 1e9, "GB", 1e9), "smollm2": ("TFLOP", 1e12, "GB", 1e9), "qwen3_4b": ("PFLOP", 1e15, "TB", 1e12)}
+UNITS = {"toy": ("GFLOP", 1e9, "GB", 1e9), "smollm2": ("TFLOP", 1e12, "GB", 1e9), "qwen3_4b": ("PFLOP", 1e15, "TB", 1e12), "qwen3_32b": ("PFLOP", 1e15, "TB", 1e12)}
 
 
 def tables() -> str:

@@ -1,6 +1,7 @@
 """Train one arm: GRPO in the exploitable environment, its updates routed by a direction or corrected by a monitor.
 
 Outputs are written only at the end. A killed run resumes from its last checkpoint, which lies outside of DVC's outputs.
+torchrun takes the beginning of one of its own options for that option, so none here is one (--start, --monitor).
 """
 
 import json
@@ -49,8 +50,8 @@ def main(
     cut_pairs: Annotated[Path, typer.Option(help="Table pairs: those whose scores set the cuts; empty where none do.")],
     demonstrations: Annotated[Path, typer.Option(help="Table demonstrations; empty where the curriculum has none.")],
     heal_pairs: Annotated[Path, typer.Option(help="Table pairs: those that training heals on; empty where it does not.")],
-    start: Annotated[Path, typer.Option(help="Folder of the adapter that training starts from, or starts/zero.")],
-    monitor: Annotated[Path, typer.Option(help="Folder of the arm's kind of monitor.")],
+    start: Annotated[Path, typer.Option("--warm-start", help="Folder of the adapter that training starts from, or starts/zero.")],
+    monitor: Annotated[Path, typer.Option("--monitor-folder", help="Folder of the arm's kind of monitor.")],
     out: Annotated[Path, typer.Option(help="Folder for adapter/, tables and run.json, written.")],
     params: Params = PARAMS,
     seed: Seed = None,

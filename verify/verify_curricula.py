@@ -505,7 +505,7 @@ def test_a_whole_curriculum_killed_in_training_and_while_it_heals_ends_with_the_
     edit(params, POOL, WITH_POOL)
     edit(params, HEAL, WITH_HEAL)
     edit(params, "warm_start: starts/zero", "warm_start: starts/earlier")
-    inputs = ["--start", "starts/earlier", "--demonstrations", "artifacts/demonstrations/demonstrations.parquet"]
+    inputs = ["--warm-start", "starts/earlier", "--demonstrations", "artifacts/demonstrations/demonstrations.parquet"]
     inputs += ["--heal-pairs", "artifacts/heal/pairs.parquet"]
     done = run_command([*train(tmp_path / "whole"), *inputs], workspace)
     assert "retain-heal: " in done.stdout

@@ -24,7 +24,7 @@ def train(out: Path, monitor: str = "none") -> list[str]:
     inputs = {
         "--problems": "artifacts/problems.parquet", "--base": "artifacts/base", "--init": "artifacts/init", "--direction": "artifacts/directions/v_act",
         "--cut-pairs": "artifacts/cuts/quantile.parquet", "--demonstrations": "artifacts/demonstrations/none.parquet",
-        "--heal-pairs": "artifacts/heal/none.parquet", "--start": "starts/zero", "--monitor": f"artifacts/monitors/{monitor}",
+        "--heal-pairs": "artifacts/heal/none.parquet", "--warm-start": "starts/zero", "--monitor-folder": f"artifacts/monitors/{monitor}",
     }  # fmt: skip
     return [sys.executable, "-m", "stages.train_arm", *(part for item in inputs.items() for part in item), "--out", str(out)]
 
