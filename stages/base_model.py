@@ -1,14 +1,18 @@
-"""Make the base model: pretrain the toy one, or convert the published checkpoint to a plain transformers folder."""
+"""Make the base model, a plain transformers folder: pretrained (toy), converted, fetched from a hub, or random at a shape."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from projected_grpo.parquet import read_rows
-from projected_grpo.policy.gguf import fetch_and_convert
+from projected_grpo.policy.base import require_fast
+from projected_grpo.policy import gguf, hub
 from projected_grpo.policy.pretrain import pretrain
+from projected_grpo.policy.shape import write_shape
 from projected_grpo.runtime import deterministic, run_stage
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import PROBLEMS
@@ -19,19 +23,30 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the transformers checkpoint, written.")],
 ) -> None:
     deterministic()
-    model = load_settings().scale.model
-    if model.kind == "gguf":
-        fetch_and_convert(model, out)
+    model, rows = load_settings().scale.model, read_rows(problems, PROBLEMS)
+    if model.kind == "toy":
+        pretrain(rows, model, out, progress(model.steps))
         return
+    require_fast(getattr(torch, model.dtype), "model.dtype")
+    if model.kind == "gguf":
+        gguf.fetch_and_convert(model, out)
+    elif model.kind == "hub":
+        hub.fetch_and_save(model, out)
+    else:
+        write_shape(model, [row["statement"] for row in rows], out)
+
+
+def progress(steps: int) -> Callable[[int, float], None]:
+    """Prints a line every twentieth of the steps."""
     began = time.monotonic()
 
-    def progress(step: int, loss: float) -> None:
-        if (step + 1) % max(1, model.steps // 20) == 0:
+    def line(step: int, loss: float) -> None:
+        if (step + 1) % max(1, steps // 20) == 0:
             spent = time.monotonic() - began
-            left = spent / (step + 1) * (model.steps - step - 1)
-            print(f"step {step + 1:>5}/{model.steps}  loss {loss:.3f}  left {left:.0f} s", flush=True)
+            left = spent / (step + 1) * (steps - step - 1)
+            print(f"step {step + 1:>5}/{steps}  loss {loss:.3f}  left {left:.0f} s", flush=True)
 
-    pretrain(read_rows(problems, PROBLEMS), model, out, progress)
+    return line
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
-from projected_grpo.problems.prompts import program_of, render
+from projected_grpo.problems.prompts import check_lengths, program_of, render
 from projected_grpo.runtime import deterministic, run_stage
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.protocol import Request
@@ -42,6 +42,7 @@ def main(
     policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
     sampler = open_sampler(policy, scale.sampling)
     tasks = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
+    check_lengths(policy.base, tasks, scale.sampling)
     prompts = [render(policy.base, row, row["mode"]) for row in tasks]
     samples = scale.eval.oracle_samples
     seeds = derive_seeds(len(prompts), settings.adapter.seed, "oracle-direction")

@@ -10,6 +10,7 @@ from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
+from projected_grpo.problems.prompts import check_lengths
 from projected_grpo.runtime import deterministic, run_stage
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings import load_settings
@@ -27,7 +28,9 @@ def main(
     scale = settings.scale
     policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
     sampler = open_sampler(policy, scale.sampling)
-    pairs = generate_pairs(policy, sampler, read_rows(problems, PROBLEMS), scale.pairs.generated, settings.adapter.seed)
+    tasks = read_rows(problems, PROBLEMS)
+    check_lengths(policy.base, tasks, scale.sampling)
+    pairs = generate_pairs(policy, sampler, tasks, scale.pairs.generated, settings.adapter.seed)
     write_table(out, PAIRS, pairs)
     print(f"{len(pairs)} self-generated pairs -> {out}")
 

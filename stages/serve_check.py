@@ -50,7 +50,7 @@ def main(
 
 def check_prompting(base: Base, folder: Path, scale: Profile) -> None:
     """Raises ModelError where the tokenizer cannot make the prompts that the profile's model was trained on."""
-    if scale.model.kind == "gguf" and not is_chat(base):
+    if scale.model.kind != "toy" and not is_chat(base):
         raise ModelError(
             f"{folder}: its tokenizer has no chat template, and the profile's problems are asked in a chat; "
             "run the base_model stage again, or set the profile that the adapter was trained with"

@@ -30,6 +30,7 @@ from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.policy import ADAPTER_FILE, Policy
 from projected_grpo.policy.readings import module_widths
+from projected_grpo.problems.prompts import check_lengths
 from projected_grpo.runtime import PARAMS, Params, Seed, deterministic, run_stage, scratch_root
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings import load_settings
@@ -70,7 +71,9 @@ def main(
     aim, file = settings.gate, direction / "direction.parquet"
     aimed = load_direction(file, aim.direction, aim.draw, aim.reading, widths)
     gate = Gate(settings.gate, aimed, widths)
-    rows = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
+    tasks = read_rows(problems, PROBLEMS)
+    check_lengths(policy.base, tasks, settings.scale.sampling)  # those of the evaluation too, before any training
+    rows = [row for row in tasks if row["split"] == "train"]
     cuts = direction_pairs = pool = clean = None
     if settings.gate.cuts == "pairs":
         cuts = pair_tokens(policy.base, read_rows(cut_pairs, PAIRS))

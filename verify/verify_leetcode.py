@@ -150,12 +150,12 @@ def test_too_few_problems_are_counted(authored: LeetcodeProblems) -> None:
 def test_a_malformed_line_is_named(tmp_path: Path, line: object, message: str) -> None:
     path = _file(tmp_path, [_line(0), line])
     with pytest.raises(ProblemError, match=f"{re.escape(str(path))}: {message}"):
-        read_problems(path)
+        read_problems(str(path))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProblemError, match="absent.jsonl: does not exist; data/README.md"):
-        read_problems(tmp_path / "absent.jsonl")
+        read_problems(str(tmp_path / "absent.jsonl"))
 
 
 def test_real_canonical_solutions_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,8 +186,10 @@ class ChatTokenizer(SimpleNamespace):
 
     chat_template = "present"
 
-    def apply_chat_template(self, messages: list[dict], add_generation_prompt: bool, return_dict: bool) -> list[int]:
-        assert add_generation_prompt and not return_dict
+    def apply_chat_template(
+        self, messages: list[dict], add_generation_prompt: bool, return_dict: bool, enable_thinking: bool
+    ) -> list[int]:
+        assert add_generation_prompt and not return_dict and not enable_thinking
         return [ord(letter) for message in messages for letter in f"<{message['role']}>{message['content']}"]
 
 

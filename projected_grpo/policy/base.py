@@ -1,4 +1,4 @@
-"""Base models: a transformers checkpoint folder with its tokenizer, loaded in fp32."""
+"""Base models: a transformers checkpoint folder with its tokenizer, loaded in the dtype in which it was saved."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +34,28 @@ class Base:
 
 
 def load_base(folder: Path) -> Base:
-    """The frozen base model in evaluation mode. Raises ModelError where the checkpoint is missing."""
+    """The frozen base model in evaluation mode. Raises ModelError where the checkpoint is missing or too slow to run here."""
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder}: found no config.json; the base_model stage writes this folder")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    require_fast(model.dtype, str(folder))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return Base(model.eval().requires_grad_(False), tokenizer)
+
+
+def require_fast(dtype: torch.dtype, source: str) -> None:
+    """Raises ModelError where a model of this dtype would run on the CPU many times slower than in float32."""
+    if dtype == torch.bfloat16 and not torch.cuda.is_available():
+        raise ModelError(
+            f"{source}: is bfloat16, and there is no CUDA GPU; on the CPU a bfloat16 matrix product takes 44 to 499 times as "
+            "long as one in float32 (pytorch issue 146508); set model.dtype=float32 in the profile, or run where a GPU is"
+        )
+
+
+def require_chat_template(tokenizer: PreTrainedTokenizerBase, source: str, key: str) -> None:
+    """Raises ModelError where problems cannot be asked in a chat. `key` is the setting that names the model."""
+    if tokenizer.chat_template is None:
+        raise ModelError(
+            f"{source}: its tokenizer has no chat template, and the profile's problems are asked in a chat; "
+            f"set {key} to an instruction-tuned model"
+        )

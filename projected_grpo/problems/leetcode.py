@@ -1,7 +1,8 @@
 """LeetCode problems in the published reward-hacking format: JSON lines with a statement, a solution and assert strings.
 
-An assert string reads `assert Solution().method(name = literal, ...) == literal`. It is parsed, never executed, so only
-plain data can stand in it. How to obtain the file is in data/README.md.
+They come from a local file, or from one of a hub dataset at a commit. An assert string reads
+`assert Solution().method(name = literal, ...) == literal`. It is parsed, never executed, so only plain data can stand in
+it. How to obtain the file is in data/README.md.
 """
 
 import ast
@@ -9,16 +10,20 @@ import json
 import math
 import os
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from projected_grpo.downloads import dataset_file
 from projected_grpo.errors import ProblemError
 from projected_grpo.problems.rows import Problem, split_rows
 from projected_grpo.scale import LeetcodeProblems
 from projected_grpo.seeds import derive_seed
 
 PATH_VARIABLE = "PGRPO_LEETCODE"  # names the file where it is not at the profile's path
+HUB_ADDRESS = re.compile(r"hf://datasets/(?P<name>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40})/(?P<file>.+\.(jsonl|parquet))")
+READERS = {".jsonl": "json", ".parquet": "parquet"}  # suffix of a hub file: its name in `datasets`
 ANSWER_CUE = "SOLUTION:"  # ends a published statement; a chat prompt has its own turn for the answer
 FIELDS = {  # key of a line: type of its value
     "id": int,
@@ -48,14 +53,14 @@ def make_problems(settings: LeetcodeProblems, modes: tuple[str, ...]) -> tuple[l
     A problem is left out where its statement is too long, its tests are too few, or one constant answer would pass all
     of its visible or all of its held-out tests. Raises ProblemError where fewer problems are left than the splits need.
     """
-    path = problem_file(settings)
-    found = read_problems(path)
+    source = problem_source(settings)
+    found = read_problems(source)
     short = [problem for problem in found if len(problem.statement) <= settings.max_prompt_chars]
     usable = [(problem, tests) for problem in short if (tests := _draw_tests(problem, settings))]
     wanted = settings.train + settings.val + settings.test
     if wanted > len(usable):
         raise ProblemError(
-            f"{path}: found {len(found)} problems, {len(short)} of them with at most {settings.max_prompt_chars} "
+            f"{source}: found {len(found)} problems, {len(short)} of them with at most {settings.max_prompt_chars} "
             f"characters and {len(usable)} of those with the tests asked for; expected at least {wanted} for "
             "train + val + test; lower these, or raise problems.max_prompt_chars"
         )
@@ -78,24 +83,46 @@ def make_problems(settings: LeetcodeProblems, modes: tuple[str, ...]) -> tuple[l
 
 def canonical_solutions(settings: LeetcodeProblems) -> dict[str, str]:
     """By problem_id."""
-    return {problem.name: problem.canonical_solution for problem in read_problems(problem_file(settings))}
+    return {problem.name: problem.canonical_solution for problem in read_problems(problem_source(settings))}
 
 
-def problem_file(settings: LeetcodeProblems) -> Path:
-    return Path(os.environ.get(PATH_VARIABLE, settings.path))
+def problem_source(settings: LeetcodeProblems) -> str:
+    return os.environ.get(PATH_VARIABLE, settings.path)
 
 
-def read_problems(path: Path) -> list[Published]:
-    """The problems of `path` in the order of its lines. Raises ProblemError."""
-    if not path.exists():
-        raise ProblemError(f"{path}: does not exist; data/README.md says how to obtain it and where to put it")
+def read_problems(source: str) -> list[Published]:
+    """The problems of `source`, a path or hf:// address, in the order of its lines. Raises ProblemError or DownloadError."""
     problems: dict[str, Published] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), start=1):
-        problem = _problem(line, f"{path}: line {number}")
+    for number, row in enumerate(_hub_rows(source) if source.startswith("hf:") else _file_rows(Path(source)), start=1):
+        problem = _problem(row, f"{source}: line {number}")
         if problem.name in problems:
-            raise ProblemError(f"{path}: line {number}: key 'id': {problem.name} appears twice; remove one line")
+            raise ProblemError(f"{source}: line {number}: key 'id': {problem.name} appears twice; remove one line")
         problems[problem.name] = problem
     return list(problems.values())
+
+
+def _file_rows(path: Path) -> Iterator[object]:
+    if not path.exists():
+        raise ProblemError(f"{path}: does not exist; data/README.md says how to obtain it and where to put it")
+    for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), start=1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            found = f"found {line[:80]!r}, expected a JSON object: {error}"
+            raise ProblemError(f"{path}: line {number}: {found}; remove or mend the line") from error
+
+
+def _hub_rows(address: str) -> Iterator[dict]:
+    from datasets import load_dataset  # takes seconds, and most runs have a local file
+
+    parts = HUB_ADDRESS.fullmatch(address)
+    if parts is None:
+        raise ProblemError(
+            f"problems.path: found {address}, expected hf://datasets/OWNER/NAME@COMMIT/FILE with a commit of 40 hexadecimal "
+            f"digits and a FILE that ends in {' or '.join(READERS)}"
+        )
+    file = dataset_file(parts["name"], parts["commit"], parts["file"])
+    yield from load_dataset(READERS[file.suffix], data_files=str(file), split="train", streaming=True)
 
 
 def parse_assert(text: str, entry_point: str) -> dict:
@@ -139,12 +166,7 @@ def _literal(node: ast.expr) -> object:
     raise ValueError(f"found {found!r}, expected a literal: number, text, True, False, None, inf, list or dict")
 
 
-def _problem(line: str, where: str) -> Published:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        found = f"found {line[:80]!r}, expected a JSON object: {error}"
-        raise ProblemError(f"{where}: {found}; remove or mend the line") from error
+def _problem(row: object, where: str) -> Published:
     if not isinstance(row, dict):
         raise ProblemError(f"{where}: found {type(row).__name__}, expected a JSON object; remove or mend the line")
     for key, kind in FIELDS.items():

@@ -5,9 +5,12 @@ chat template gets a system and a user message, and the program is a fenced bloc
 """
 
 import re
+from collections.abc import Sequence
 
 from projected_grpo.env.modes import GT_ONLY, HINTS, MARKER_FILE, Words, words_of
+from projected_grpo.errors import ProblemError
 from projected_grpo.policy.base import Base
+from projected_grpo.scale import Sampling
 
 SYSTEM = (  # as published with the LeetCode problems
     "You are an expert Python programmer. Write correct, efficient Python 3 code that solves the problem and passes "
@@ -32,6 +35,26 @@ ANY_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 def render(base: Base, problem: dict, shown_mode: str) -> list[int]:
     """Token ids of the prompt for a row of the table problems; gt_only shows no hint."""
     return render_pair(base, prompt_text(base, problem, shown_mode))
+
+
+def check_lengths(base: Base, problems: Sequence[dict], sampling: Sampling) -> None:
+    """Raises ProblemError where a problem's prompt with its hint, or the longest rollout, is longer than it may be.
+
+    Stages that sample call it before they begin.
+    """
+    positions = base.model.config.max_position_embeddings
+    if (longest := sampling.max_prompt_tokens + sampling.max_new_tokens) > positions:
+        raise ProblemError(
+            f"sampling.max_prompt_tokens + sampling.max_new_tokens is {longest}, and the base model has {positions} positions; "
+            "lower one of them"
+        )
+    length, name = max((len(render(base, row, row["mode"])), row["problem_id"]) for row in problems)
+    if length > sampling.max_prompt_tokens:
+        raise ProblemError(
+            f"problem {name}: its prompt has {length} tokens, the most of all problems, and sampling.max_prompt_tokens is "
+            f"{sampling.max_prompt_tokens}; raise it to {length}, or leave long problems out (problems.max_prompt_chars of "
+            "LeetCode problems)"
+        )
 
 
 def prompt_text(base: Base, problem: dict, shown_mode: str) -> str:
@@ -76,7 +99,9 @@ def chat_prompt(problem: dict, shown_mode: str) -> str:
 
 def _chat(base: Base, user: str) -> list[int]:
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
-    return base.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    return base.tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False, enable_thinking=False  # a template without thinking ignores it
+    )
 
 
 def _continuation(base: Base, prompt: str) -> list[int]:

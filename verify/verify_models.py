@@ -1,0 +1,267 @@
+"""Base models from a hub and at a shape: deterministic weights, a chat without thinking, and one clear message for each bad input."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from projected_grpo.env.modes import GT_ONLY, MODES
+from projected_grpo.errors import ProblemError
+from projected_grpo.policy.base import Base, ModelError, load_base, require_fast
+from projected_grpo.policy.shape import chat_tokenizer, config_of, write_shape
+from projected_grpo.problems import authored
+from projected_grpo.problems.prompts import SYSTEM, check_lengths, is_chat, prompt_text, render
+from projected_grpo.scale import AuthoredProblems, HubModel, Sampling, ShapeModel
+from projected_grpo.settings import SettingsError, load_settings
+from verify.hub import COMMIT, hub
+from verify.workspace import PROFILE, copy_project, edit, run
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAPE = ShapeModel(
+    kind="shape", vocab=700, width=48, layers=3, heads=4, kv_heads=2, head_dim=16, mlp=80, positions=2048,
+    rope_theta=1e6, rms_eps=1e-6, tied_embeddings=True, dtype="float32", seed=0,
+)  # fmt: skip
+SAMPLING = Sampling(max_prompt_tokens=1024, max_new_tokens=1024, temperature=1.0)
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def problems() -> list[dict]:
+    return authored.make_problems(AuthoredProblems(kind="authored", path="data/problems", train=40, val=2, test=8, seed=0), MODES)[0]
+
+
+@pytest.fixture(scope="module")
+def shape(tmp_path_factory, problems) -> Path:
+    return written(tmp_path_factory.mktemp("shape") / "base", problems)
+
+
+def written(folder: Path, problems: list[dict], **changes: object) -> Path:
+    write_shape(SHAPE.model_copy(update=changes), [row["statement"] for row in problems], folder)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_the_same_settings_give_the_same_bytes_and_another_seed_other_weights(shape, problems, tmp_path):
+    torch.manual_seed(7)  # what was drawn before does not matter
+    assert contents(written(tmp_path / "again", problems)) == contents(shape)
+    other = contents(written(tmp_path / "other", problems, seed=1))
+    assert {name for name, data in contents(shape).items() if other[name] != data} == {WEIGHTS}
+
+
+def test_a_shape_goes_from_the_stage_to_logits(problems, tmp_path):
+    """The commands of the pipeline, on the profile of Qwen3-4B's shape with a few small layers in place of its own."""
+    workspace = copy_project(tmp_path / "work", "qwen3_4b_shape")
+    profile = workspace / "profiles/qwen3_4b_shape.yaml"
+    for key, value in {"vocab": 700, "width": 48, "layers": 3, "heads": 4, "kv_heads": 2, "head_dim": 16, "mlp": 80}.items():
+        edit(profile, rf"\n  {key}: \d+", f"\n  {key}: {value}")
+    tables = ["--problems", "problems.parquet"]
+    run([sys.executable, "-m", "stages.make_problems", *tables, "--ground-truth", "truth.parquet"], workspace)
+    made = [sys.executable, "-m", "stages.base_model", *tables, "--out", "base"]
+    refused = run(made, workspace, check=False, CUDA_VISIBLE_DEVICES="")
+    assert refused.returncode == 1 and "issue 146508" in refused.stderr and "Traceback" not in refused.stderr
+    assert not (workspace / "base").exists()
+    edit(profile, "dtype: bfloat16", "dtype: float32")
+    run(made, workspace)
+    base = load_base(workspace / "base")
+    tokens = torch.tensor([render(base, problems[0], problems[0]["mode"])])
+    logits = base.model(tokens).logits
+    assert logits.shape == (1, tokens.shape[1], 700) and logits.dtype == torch.float32 and logits.isfinite().all()
+    assert 0.05 < float(logits.std()) < 1.0  # far from a model that is sure of anything
+    assert base.model.config.rope_parameters == {"rope_type": "default", "rope_theta": 1e6}
+
+
+def test_embeddings_are_tied_where_the_settings_say_so(shape, problems, tmp_path):
+    tied = load_base(shape).model
+    assert tied.lm_head.weight is tied.model.embed_tokens.weight
+    untied = load_base(written(tmp_path / "untied", problems, tied_embeddings=False)).model
+    assert untied.lm_head.weight is not untied.model.embed_tokens.weight
+    assert untied.num_parameters() - tied.num_parameters() == 700 * 48
+
+
+def test_the_shape_of_the_profile_is_that_of_qwen3_4b(tmp_path):
+    (tmp_path / "profiles").symlink_to(ROOT / "profiles")
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    edit(tmp_path / "params.yaml", PROFILE, "profile: qwen3_4b_shape")
+    settings = load_settings(tmp_path).scale.model
+    config = config_of(settings, SimpleNamespace(pad_token_id=0, eos_token_id=2))
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    assert model.num_parameters() == 4_022_468_096  # as published
+    layer = model.model.layers[0]
+    assert (layer.self_attn.q_proj.weight.shape, layer.self_attn.k_proj.weight.shape) == ((4096, 2560), (1024, 2560))
+    assert layer.mlp.gate_proj.weight.shape == (9728, 2560) and layer.self_attn.q_norm.weight.shape == (128,)
+    assert config.rope_parameters["rope_theta"] == 1e6 and config.rms_norm_eps == 1e-6 and len(model.model.layers) == 36
+
+
+def test_the_chat_ends_in_an_empty_thought_and_every_id_is_in_the_vocabulary(shape, problems):
+    base = load_base(shape)
+    row = problems[0]
+    for mode in (row["mode"], GT_ONLY):
+        tokens = render(base, row, mode)
+        expected = (
+            f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{prompt_text(base, row, mode)}<|im_end|>\n"
+            "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+        )
+        assert base.tokenizer.decode(tokens) == expected
+        assert max(tokens) < SHAPE.vocab
+    thinking = base.tokenizer.apply_chat_template([{"role": "user", "content": "x"}], add_generation_prompt=True, tokenize=False)
+    assert thinking.endswith("<|im_start|>assistant\n")  # as Qwen3's template, which thinks unless told not to
+    assert is_chat(base) and len(base.tokenizer) <= SHAPE.vocab
+    assert base.encode("<think>") == [base.tokenizer.convert_tokens_to_ids("<think>")]
+    assert base.decode([5, base.eos_id]) == base.decode([5]) and base.tokenizer.eos_token == "<|im_end|>"
+    odd = "λ = '\t'\n  ½ 😀"
+    assert base.decode(base.encode(odd)) == odd  # bytes, so any text survives
+    few = Base(base.model, chat_tokenizer(["a"], SHAPE.vocab))
+    assert len(few.tokenizer) < SHAPE.vocab and few.decode([SHAPE.vocab - 1]) == ""  # an id that the model alone has
+
+
+def test_a_model_is_loaded_in_the_dtype_in_which_it_was_saved(shape, problems, tmp_path, monkeypatch):
+    assert load_base(shape).model.dtype == torch.float32
+    folder = written(tmp_path / "half", problems, dtype="bfloat16")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ModelError, match=r"half: is bfloat16.*44 to 499 times.*146508.*set model.dtype=float32") as refused:
+        load_base(folder)
+    assert str(folder) in str(refused.value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    model = load_base(folder).model
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    full = load_base(shape).model.model.layers[1].mlp.up_proj.weight
+    assert 0.9 < float(model.model.layers[1].mlp.up_proj.weight.float().std() / full.std()) < 1.1
+
+
+def test_prompts_that_are_too_long_are_refused_by_name_before_anything_is_sampled(shape, problems):
+    base = load_base(shape)
+    check_lengths(base, problems, SAMPLING)
+    lengths = {row["problem_id"]: len(render(base, row, row["mode"])) for row in problems}
+    name, longest = max(lengths.items(), key=lambda item: item[1])
+    check_lengths(base, problems, SAMPLING.model_copy(update={"max_prompt_tokens": longest}))
+    with pytest.raises(ProblemError) as refused:
+        check_lengths(base, problems, SAMPLING.model_copy(update={"max_prompt_tokens": longest - 1}))
+    said = f"problem {name}: its prompt has {longest} tokens, the most of all problems, and sampling.max_prompt_tokens is {longest - 1}"
+    assert said in str(refused.value) and f"raise it to {longest}" in str(refused.value)
+    with pytest.raises(ProblemError, match="max_new_tokens is 2049, and the base model has 2048 positions"):
+        check_lengths(base, problems, SAMPLING.model_copy(update={"max_new_tokens": 1025}))
+
+
+def outcomes(calls: list[tuple], address: str, home: Path, offline: bool) -> list[str]:
+    """What each call (function, arguments) of this file's second half gives in a process of its own: a text, or its refusal."""
+    hidden = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy") and not name.startswith("HF_")}
+    settings = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline)), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "verify.verify_models", json.dumps(calls)], env=hidden | settings, text=True, capture_output=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def model(name: str, revision: str, folder: Path) -> list:
+    return ["model", {"kind": "hub", "id": name, "revision": revision, "dtype": "float32"}, str(folder)]
+
+
+def test_a_model_of_the_hub_is_fetched_once_and_then_needs_no_network(shape, tmp_path):
+    """And each that is not to be had is refused by name."""
+    plain, broken = (Path(shutil.copytree(shape, tmp_path / name)) for name in ("plain", "broken"))
+    (plain / "chat_template.jinja").unlink()
+    (broken / "config.json").write_text('{"model_type": "unheard_of"}')
+    folders = {"owner/tiny": shape, "owner/plain-text": plain, "owner/broken": broken}
+    calls = [
+        model("owner/tiny", COMMIT, tmp_path / "a"),
+        model("owner/absent", COMMIT, tmp_path / "b"),
+        model("owner/tiny", "a" * 40, tmp_path / "b"),
+        model("owner/plain-text", COMMIT, tmp_path / "b"),
+        model("owner/broken", COMMIT, tmp_path / "b"),
+    ]
+    with hub(folders) as address:
+        first, absent, revision, chatless, unreadable = outcomes(calls, address, tmp_path / "home", offline=False)
+    assert first == "written" and contents(tmp_path / "a").keys() == contents(shape).keys()
+    for name in (WEIGHTS, "tokenizer.json", "config.json"):
+        assert contents(tmp_path / "a")[name] == contents(shape)[name]
+    assert f"owner/absent, revision {COMMIT}: {address} has no owner/absent" in absent and "check model.id" in absent
+    assert f"owner/tiny, revision {'a' * 40}: {address} has owner/tiny but no such revision" in revision and "model.revision" in revision
+    assert f"owner/plain-text, revision {COMMIT}: its tokenizer has no chat template" in chatless and "set model.id" in chatless
+    assert "owner/broken" in unreadable and "unheard_of" in unreadable and "check model.id" in unreadable
+    calls = [model("owner/tiny", COMMIT, tmp_path / "c"), model("owner/tiny", "a" * 40, tmp_path / "b")]
+    again, offline = outcomes(calls, "http://127.0.0.1:9", tmp_path / "home", offline=True)
+    assert again == "written" and contents(tmp_path / "c") == contents(tmp_path / "a")
+    assert f"owner/tiny, revision {'a' * 40}: is not, or not whole, in the cache {tmp_path / 'home' / 'hub'}" in offline
+    assert f"run once with HF_HUB_OFFLINE=0, or beforehand `hf download owner/tiny --revision {'a' * 40}`" in offline
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_revision_that_is_no_commit_is_refused_with_the_settings(tmp_path):
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    edit(tmp_path / "params.yaml", PROFILE, "profile: qwen3_4b")
+    assert load_settings(tmp_path).scale.model.id == "Qwen/Qwen3-4B"
+    edit(tmp_path / "profiles/qwen3_4b.yaml", r"revision: \w+", "revision: main")
+    with pytest.raises(SettingsError, match="qwen3_4b.yaml: key 'model.revision'.*found 'main'"):
+        load_settings(tmp_path)
+
+
+def test_bfloat16_is_refused_for_the_cpu_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    require_fast(torch.float32, "model.dtype")
+    with pytest.raises(ModelError, match="model.dtype: is bfloat16"):
+        require_fast(torch.bfloat16, "model.dtype")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    require_fast(torch.bfloat16, "model.dtype")
+
+
+def line(number: int) -> dict:
+    tests = [f"assert Solution().add(a = {a}) == {a + number}" for a in range(10)]
+    return {
+        "id": number, "difficulty": "medium", "question": f"Add {number} to a.", "func_name": "Solution().add", "setup_code": "",
+        "canonical_solution": "class Solution: ...", "gt_answer": tests, "hint": None, "prompt": [{"role": "user", "content": "x"}],
+    }  # fmt: skip
+
+
+def test_problems_of_a_hub_dataset_are_read_at_a_commit(tmp_path):
+    """JSON lines and Parquet give the same problems, from the cache too; what is not to be had is refused by name."""
+    import polars
+
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "five.jsonl").write_text("".join(json.dumps(line(number)) + "\n" for number in range(5)))
+    polars.DataFrame([line(number) for number in range(5)]).write_parquet(folder / "five.parquet")
+    (folder / "wrong.jsonl").write_text(json.dumps(line(0)) + "\n" + json.dumps(line(1) | {"gt_answer": ["x"]}) + "\n")
+    address = f"hf://datasets/owner/set@{COMMIT}"
+    names = ["five.jsonl", "five.parquet", "wrong.jsonl", "absent.jsonl"]
+    calls = [["problems", f"{address}/{name}"] for name in names]
+    calls += [["problems", f"hf://datasets/owner/other@{COMMIT}/five.jsonl"], ["problems", "hf://datasets/owner/set/five.jsonl"]]
+    with hub({"owner/set": folder}) as server:
+        five, parquet, wrong, absent, other, unpinned = outcomes(calls, server, tmp_path / "home", offline=False)
+    assert five == parquet == "leetcode-0 leetcode-1 leetcode-2 leetcode-3 leetcode-4"
+    assert f"{address}/wrong.jsonl: line 2: key 'gt_answer': item 0" in wrong
+    assert f"owner/set, revision {COMMIT}" in absent and "has owner/set but not the file; check problems.path" in absent
+    assert "has no owner/other" in other and "check problems.path" in other
+    assert "expected hf://datasets/OWNER/NAME@COMMIT/FILE" in unpinned
+    cached, missing = outcomes([calls[0], calls[3]], server, tmp_path / "home", offline=True)
+    assert cached == five
+    assert f"HF_HUB_OFFLINE=0, or beforehand `hf download owner/set absent.jsonl --repo-type dataset --revision {COMMIT}`" in missing
+
+
+def _answer(kind: str, *arguments) -> str:
+    from projected_grpo.errors import InputError
+    from projected_grpo.policy.hub import fetch_and_save
+    from projected_grpo.problems.leetcode import read_problems
+
+    try:
+        if kind == "problems":
+            return " ".join(problem.name for problem in read_problems(*arguments))
+        fetch_and_save(HubModel(**arguments[0]), Path(arguments[1]))
+        return "written"
+    except InputError as error:
+        return str(error)
+
+
+if __name__ == "__main__":
+    print(json.dumps([_answer(*call) for call in json.loads(sys.argv[1])]))
