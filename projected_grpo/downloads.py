@@ -1,4 +1,4 @@
-"""Pinned files of the Hugging Face hub, in the user's own cache (HF_HOME): downloaded once, and taken from there without a network.
+"""Pinned files of the Hugging Face hub, in the user's own cache (HF_HOME): after one download no network is needed.
 
 HF_HUB_OFFLINE=1, which `make` sets by default, forbids downloads.
 """

@@ -1,8 +1,14 @@
-"""A model hub on this machine: serves folders to huggingface_hub as the real one does, and refuses as the real one does."""
+"""A model hub on this machine: serves folders to huggingface_hub as the real one does, and refuses as the real one does.
+
+`python -m verify.hub CALLS` is a process whose hub is the one that its environment names.
+"""
 
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,6 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
+
+from projected_grpo.errors import InputError
+from projected_grpo.policy.hub import fetch_and_save
+from projected_grpo.problems.leetcode import read_problems
+from projected_grpo.scale import HubModel
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"  # the one revision that exists
 PLACE = re.compile(r"(?:/api)?(?:/models|/datasets)?/(?P<name>\w+/[\w-]+)/(?P<action>tree|resolve)/(?P<revision>\w+)/?(?P<file>.*)")
@@ -63,3 +74,28 @@ def hub(repositories: dict[str, Path]) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def outcomes(calls: list[list], address: str, home: Path, offline: bool) -> list[str]:
+    """What `answer` gives for each call, in a process whose hub is at `address` and whose cache is in `home`."""
+    own = ("HF_", "PGRPO_", "PYTHONDONTWRITEBYTECODE", "http_proxy", "HTTP_PROXY")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    settings = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline)), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    command = [sys.executable, "-m", "verify.hub", json.dumps(calls)]
+    done = subprocess.run(command, env=kept | settings, text=True, capture_output=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def answer(kind: str, source: str | dict, folder: str = "") -> str:
+    """The names of the problems of `source`, or "written" for its model in `folder`; or the refusal of either."""
+    try:
+        if kind == "problems":
+            return " ".join(problem.name for problem in read_problems(source))
+        fetch_and_save(HubModel(**source), Path(folder))
+        return "written"
+    except InputError as error:
+        return str(error)
+
+
+if __name__ == "__main__":
+    print(json.dumps([answer(*call) for call in json.loads(sys.argv[1])]))

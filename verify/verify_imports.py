@@ -7,7 +7,7 @@ import pytest
 from verify.closure import direct_imports, import_closure
 
 TIERS = [  # a file imports from its own tier or from one above it in this list
-    {"errors", "seeds", "parquet", "tables", "scale", "curriculum", "monitor", "settings", "campaign", "results", "runtime", "__init__"},
+    {"errors", "downloads", "memory", "seeds", "parquet", "tables", "scale", "curriculum", "monitor", "settings", "campaign", "results", "runtime", "__init__"},
     {"gate", "policy", "sampling", "env", "problems"},
     {"evaluation", "analysis", "reporting", "grpo"},
 ]

@@ -1,9 +1,6 @@
-"""Base models from a hub and at a shape: deterministic weights, a chat without thinking, and one clear message for each bad input."""
+"""Base models of a shape and in their dtype: deterministic weights, a chat without thinking, a message for each bad input."""
 
-import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +15,8 @@ from projected_grpo.policy.base import Base, ModelError, load_base, require_fast
 from projected_grpo.policy.shape import chat_tokenizer, config_of, write_shape
 from projected_grpo.problems import authored
 from projected_grpo.problems.prompts import SYSTEM, check_lengths, is_chat, prompt_text, render
-from projected_grpo.scale import AuthoredProblems, HubModel, Sampling, ShapeModel
+from projected_grpo.scale import AuthoredProblems, Sampling, ShapeModel
 from projected_grpo.settings import SettingsError, load_settings
-from verify.hub import COMMIT, hub
 from verify.workspace import PROFILE, copy_project, edit, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,50 +149,6 @@ def test_prompts_that_are_too_long_are_refused_by_name_before_anything_is_sample
         check_lengths(base, problems, SAMPLING.model_copy(update={"max_new_tokens": 1025}))
 
 
-def outcomes(calls: list[tuple], address: str, home: Path, offline: bool) -> list[str]:
-    """What each call (function, arguments) of this file's second half gives in a process of its own: a text, or its refusal."""
-    hidden = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy") and not name.startswith("HF_")}
-    settings = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline)), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "verify.verify_models", json.dumps(calls)], env=hidden | settings, text=True, capture_output=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def model(name: str, revision: str, folder: Path) -> list:
-    return ["model", {"kind": "hub", "id": name, "revision": revision, "dtype": "float32"}, str(folder)]
-
-
-def test_a_model_of_the_hub_is_fetched_once_and_then_needs_no_network(shape, tmp_path):
-    """And each that is not to be had is refused by name."""
-    plain, broken = (Path(shutil.copytree(shape, tmp_path / name)) for name in ("plain", "broken"))
-    (plain / "chat_template.jinja").unlink()
-    (broken / "config.json").write_text('{"model_type": "unheard_of"}')
-    folders = {"owner/tiny": shape, "owner/plain-text": plain, "owner/broken": broken}
-    calls = [
-        model("owner/tiny", COMMIT, tmp_path / "a"),
-        model("owner/absent", COMMIT, tmp_path / "b"),
-        model("owner/tiny", "a" * 40, tmp_path / "b"),
-        model("owner/plain-text", COMMIT, tmp_path / "b"),
-        model("owner/broken", COMMIT, tmp_path / "b"),
-    ]
-    with hub(folders) as address:
-        first, absent, revision, chatless, unreadable = outcomes(calls, address, tmp_path / "home", offline=False)
-    assert first == "written" and contents(tmp_path / "a").keys() == contents(shape).keys()
-    for name in (WEIGHTS, "tokenizer.json", "config.json"):
-        assert contents(tmp_path / "a")[name] == contents(shape)[name]
-    assert f"owner/absent, revision {COMMIT}: {address} has no owner/absent" in absent and "check model.id" in absent
-    assert f"owner/tiny, revision {'a' * 40}: {address} has owner/tiny but no such revision" in revision and "model.revision" in revision
-    assert f"owner/plain-text, revision {COMMIT}: its tokenizer has no chat template" in chatless and "set model.id" in chatless
-    assert "owner/broken" in unreadable and "unheard_of" in unreadable and "check model.id" in unreadable
-    calls = [model("owner/tiny", COMMIT, tmp_path / "c"), model("owner/tiny", "a" * 40, tmp_path / "b")]
-    again, offline = outcomes(calls, "http://127.0.0.1:9", tmp_path / "home", offline=True)
-    assert again == "written" and contents(tmp_path / "c") == contents(tmp_path / "a")
-    assert f"owner/tiny, revision {'a' * 40}: is not, or not whole, in the cache {tmp_path / 'home' / 'hub'}" in offline
-    assert f"run once with HF_HUB_OFFLINE=0, or beforehand `hf download owner/tiny --revision {'a' * 40}`" in offline
-    assert not (tmp_path / "b").exists()
-
-
 def test_a_revision_that_is_no_commit_is_refused_with_the_settings(tmp_path):
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     shutil.copy(ROOT / "params.yaml", tmp_path)
@@ -214,54 +166,3 @@ def test_bfloat16_is_refused_for_the_cpu_alone(monkeypatch):
         require_fast(torch.bfloat16, "model.dtype")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     require_fast(torch.bfloat16, "model.dtype")
-
-
-def line(number: int) -> dict:
-    tests = [f"assert Solution().add(a = {a}) == {a + number}" for a in range(10)]
-    return {
-        "id": number, "difficulty": "medium", "question": f"Add {number} to a.", "func_name": "Solution().add", "setup_code": "",
-        "canonical_solution": "class Solution: ...", "gt_answer": tests, "hint": None, "prompt": [{"role": "user", "content": "x"}],
-    }  # fmt: skip
-
-
-def test_problems_of_a_hub_dataset_are_read_at_a_commit(tmp_path):
-    """JSON lines and Parquet give the same problems, from the cache too; what is not to be had is refused by name."""
-    import polars
-
-    folder = tmp_path / "set"
-    folder.mkdir()
-    (folder / "five.jsonl").write_text("".join(json.dumps(line(number)) + "\n" for number in range(5)))
-    polars.DataFrame([line(number) for number in range(5)]).write_parquet(folder / "five.parquet")
-    (folder / "wrong.jsonl").write_text(json.dumps(line(0)) + "\n" + json.dumps(line(1) | {"gt_answer": ["x"]}) + "\n")
-    address = f"hf://datasets/owner/set@{COMMIT}"
-    names = ["five.jsonl", "five.parquet", "wrong.jsonl", "absent.jsonl"]
-    calls = [["problems", f"{address}/{name}"] for name in names]
-    calls += [["problems", f"hf://datasets/owner/other@{COMMIT}/five.jsonl"], ["problems", "hf://datasets/owner/set/five.jsonl"]]
-    with hub({"owner/set": folder}) as server:
-        five, parquet, wrong, absent, other, unpinned = outcomes(calls, server, tmp_path / "home", offline=False)
-    assert five == parquet == "leetcode-0 leetcode-1 leetcode-2 leetcode-3 leetcode-4"
-    assert f"{address}/wrong.jsonl: line 2: key 'gt_answer': item 0" in wrong
-    assert f"owner/set, revision {COMMIT}" in absent and "has owner/set but not the file; check problems.path" in absent
-    assert "has no owner/other" in other and "check problems.path" in other
-    assert "expected hf://datasets/OWNER/NAME@COMMIT/FILE" in unpinned
-    cached, missing = outcomes([calls[0], calls[3]], server, tmp_path / "home", offline=True)
-    assert cached == five
-    assert f"HF_HUB_OFFLINE=0, or beforehand `hf download owner/set absent.jsonl --repo-type dataset --revision {COMMIT}`" in missing
-
-
-def _answer(kind: str, *arguments) -> str:
-    from projected_grpo.errors import InputError
-    from projected_grpo.policy.hub import fetch_and_save
-    from projected_grpo.problems.leetcode import read_problems
-
-    try:
-        if kind == "problems":
-            return " ".join(problem.name for problem in read_problems(*arguments))
-        fetch_and_save(HubModel(**arguments[0]), Path(arguments[1]))
-        return "written"
-    except InputError as error:
-        return str(error)
-
-
-if __name__ == "__main__":
-    print(json.dumps([_answer(*call) for call in json.loads(sys.argv[1])]))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from projected_grpo.gate.probe import load_probe
@@ -18,6 +20,7 @@ from projected_grpo.tables import DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GAT
 from verify.workspace import PROJECT, copy_project, dvc, edit, environment, run
 
 TABLES = ("rollouts", "gate", "features", "steps")
+SHORT_PROMPTS = ("max_prompt_tokens: 96", "max_prompt_tokens: 9")
 
 
 def train(out: Path, monitor: str = "none") -> list[str]:
@@ -266,6 +269,7 @@ def swap_in_a_foreign_table(workspace: Path) -> None:
         (lambda w: edit(w / "profiles/smoke.yaml", "clip: 0.2", "clip: wide"), "profiles/smoke.yaml: key 'train.clip'"),
         (lambda w: edit(w / "params.yaml", "init: gaussian", "init: pissa"), "init.safetensors: found adapter.init 'gaussian', expected 'pissa'"),
         (lambda w: edit(w / "params.yaml", "draw: 0", "draw: 7"), "gate.draw is 7, but v_act has one draw"),
+        (lambda w: edit(w / "profiles/smoke.yaml", *SHORT_PROMPTS), "the most of all problems, and sampling.max_prompt_tokens is 9; raise it"),
     ],
 )
 def test_bad_input_ends_with_one_clear_message_and_leaves_earlier_outputs_untouched(workspace, spoil, message):
@@ -276,3 +280,12 @@ def test_bad_input_ends_with_one_clear_message_and_leaves_earlier_outputs_untouc
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr
     assert tables(out) == before
+
+
+@pytest.mark.parametrize("stage", ["generate_pairs", "extract_oracle"])
+def test_stages_that_sample_before_training_refuse_prompts_that_are_too_long_too(workspace, stage):
+    edit(workspace / "profiles/smoke.yaml", *SHORT_PROMPTS)
+    command = re.sub(r"^python", sys.executable, YAML(typ="safe").load(workspace / "dvc.yaml")["stages"][stage]["cmd"])
+    done = run(command.split(), workspace, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "the most of all problems, and sampling.max_prompt_tokens is 9; raise it" in done.stderr
