@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from projected_grpo.errors import InputError
+from projected_grpo.scale import Profile
 
 UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 SIZE = r"([\d.]+) (bytes|KiB|MiB|GiB)"
@@ -30,8 +31,21 @@ class Lever:
 
     key: str  # train.micro_tokens
     value: int
-    least: int  # a lower value changes nothing
+    least: int  # a lower value changes nothing: one rollout, or those of one prompt
     otherwise: str  # what to do where the least is too much
+
+
+def forward_lever(scale: Profile) -> Lever:
+    """Of readings, log-probabilities and updates."""
+    sampling, train = scale.sampling, scale.train
+    otherwise = f"lower sampling.max_new_tokens, which is {sampling.max_new_tokens}" if train.recompute_layers else "set train.recompute_layers=true"
+    return Lever("train.micro_tokens", train.micro_tokens, sampling.max_prompt_tokens + sampling.max_new_tokens, otherwise)
+
+
+def sampling_lever(scale: Profile) -> Lever:
+    sampling, group = scale.sampling, scale.train.group
+    otherwise = f"lower train.group, which is {group}, or sampling.max_new_tokens, which is {sampling.max_new_tokens}"
+    return Lever("sampling.rows", sampling.rows, group, otherwise)
 
 
 @contextmanager

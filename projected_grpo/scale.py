@@ -189,3 +189,12 @@ class Profile(Section):
                 "pretrained on the toy problems, so both are toy or neither is"
             )
         return self
+
+    @model_validator(mode="after")
+    def _the_adapter_is_not_rounded_away(self) -> "Profile":
+        if self.model.kind != "toy" and self.model.dtype == "bfloat16" and self.sampling.engine == "merged":
+            raise ValueError(
+                "model.dtype is bfloat16 and sampling.engine is merged, but a bfloat16 weight rounds away most of an adapter "
+                "that is merged into it; set sampling.engine=adapted, or model.dtype=float32"
+            )
+        return self

@@ -1,12 +1,18 @@
 """Out of memory on a GPU becomes one message with the setting to lower and a value that fits in the same proportion."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from projected_grpo.memory import Lever, MemoryShortage, advises, shortage
+from projected_grpo.memory import Lever, MemoryShortage, advises, forward_lever, sampling_lever, shortage
+from projected_grpo.scale import Profile
+from projected_grpo.settings import check, read_yaml
 
 GIB = 2**30
-LEVER = Lever("train.micro_tokens", 16384, least=3072, otherwise="set train.checkpoint_layers=true")
+LEVER = Lever("train.micro_tokens", 16384, least=3072, otherwise="set train.recompute_layers=true")
+TOY = Path("profiles/toy.yaml")
+SCALE = check(Profile, read_yaml(TOY), TOY)
 
 
 def raised(asked: str, free: str, held: str, idle: str) -> torch.OutOfMemoryError:
@@ -40,9 +46,19 @@ def test_small_sizes_are_read_in_their_own_units():
 
 def test_where_the_least_value_is_too_much_the_message_says_what_else_to_do():
     message = str(shortage(raised("10.00 GiB", "1.00 GiB", "60.00 GiB", "0 bytes"), LEVER, 60 * GIB))
-    assert "set train.checkpoint_layers=true" in message and "lower train.micro_tokens" not in message
+    assert "set train.recompute_layers=true" in message and "lower train.micro_tokens" not in message
     message = str(shortage(raised("10.00 GiB", "1.00 GiB", "60.00 GiB", "0 bytes"), LEVER, 65 * GIB))
     assert "60.0 GiB of them whatever" in message  # memory that was freed since is not held now
+
+
+def test_the_levers_are_the_settings_of_the_profile():
+    """Below one rollout, or below those of one prompt, a lower value would change nothing."""
+    forward, sampling = forward_lever(SCALE), sampling_lever(SCALE)
+    assert (forward.key, forward.value, forward.least) == ("train.micro_tokens", 4096, 96 + 56)
+    assert (sampling.key, sampling.value, sampling.least) == ("sampling.rows", 1024, 8)
+    assert forward.otherwise == "set train.recompute_layers=true" and "train.group, which is 8" in sampling.otherwise
+    recomputed = SCALE.model_copy(update={"train": SCALE.train.model_copy(update={"recompute_layers": True})})
+    assert "sampling.max_new_tokens, which is 56" in forward_lever(recomputed).otherwise
 
 
 def test_within_the_block_the_error_is_translated_and_any_other_passes():

@@ -3,7 +3,6 @@
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,7 +23,7 @@ SHAPE = ShapeModel(
     kind="shape", vocab=700, width=48, layers=3, heads=4, kv_heads=2, head_dim=16, mlp=80, positions=2048,
     rope_theta=1e6, rms_eps=1e-6, tied_embeddings=True, dtype="float32", seed=0,
 )  # fmt: skip
-SAMPLING = Sampling(max_prompt_tokens=1024, max_new_tokens=1024, temperature=1.0)
+SAMPLING = Sampling(engine="merged", rows=8, max_prompt_tokens=1024, max_new_tokens=1024, temperature=1.0)
 WEIGHTS = "model.safetensors"
 
 
@@ -89,7 +88,7 @@ def test_the_shape_of_the_profile_is_that_of_qwen3_4b(tmp_path):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     edit(tmp_path / "params.yaml", PROFILE, "profile: qwen3_4b_shape")
     settings = load_settings(tmp_path).scale.model
-    config = config_of(settings, SimpleNamespace(pad_token_id=0, eos_token_id=2))
+    config = config_of(settings, chat_tokenizer(["a"], 300))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     assert model.num_parameters() == 4_022_468_096  # as published
@@ -157,6 +156,17 @@ def test_a_revision_that_is_no_commit_is_refused_with_the_settings(tmp_path):
     edit(tmp_path / "profiles/qwen3_4b.yaml", r"revision: \w+", "revision: main")
     with pytest.raises(SettingsError, match="qwen3_4b.yaml: key 'model.revision'.*found 'main'"):
         load_settings(tmp_path)
+
+
+def test_a_bfloat16_model_is_not_sampled_on_merged_weights(tmp_path):
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    edit(tmp_path / "params.yaml", PROFILE, "profile: qwen3_4b_shape")
+    edit(tmp_path / "profiles/qwen3_4b_shape.yaml", "engine: adapted", "engine: merged")
+    with pytest.raises(SettingsError, match="model.dtype is bfloat16 and sampling.engine is merged.*set sampling.engine=adapted"):
+        load_settings(tmp_path)
+    edit(tmp_path / "profiles/qwen3_4b_shape.yaml", "dtype: bfloat16", "dtype: float32")
+    assert load_settings(tmp_path).scale.sampling.engine == "merged"
 
 
 def test_bfloat16_is_refused_for_the_cpu_alone(monkeypatch):
