@@ -74,7 +74,7 @@ def shortage(error: torch.OutOfMemoryError, lever: Lever, resident: int) -> Memo
         advice = lever.otherwise
     return MemoryShortage(
         f"the GPU is out of memory: at least {_gib(needed)} are needed, {_gib(resident)} of them whatever {lever.key} is, and "
-        f"this process can have {_gib(limit)}; {advice}. Checkpoints stay, so nothing is lost."
+        f"this process can have {_gib(limit)}; {advice}. Checkpoints stay, and a run of the same inputs goes on from the last one."
     )
 
 

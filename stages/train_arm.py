@@ -40,6 +40,7 @@ ROOMS = (
     "env", "gate", "grpo", "policy", "problems", "sampling", "curriculum.py", "monitor.py", "parquet.py", "runtime.py",
     "scale.py", "seeds.py", "settings.py", "tables.py",
 )  # fmt: skip
+MEMORY_ALONE = {"sampling": {"rows"}, "train": {"micro_tokens", "recompute_layers"}}  # of the scale; results differ by rounding
 CODE = [Path("stages/train_arm.py"), *(Path("projected_grpo") / room for room in ROOMS)]
 
 
@@ -86,7 +87,7 @@ def main(
     inputs = [problems, base, init, direction, cut_pairs, demonstrations, heal_pairs, start, monitor]
     if settings.monitor.kind == "judge" and not settings.monitor.judge_is_endpoint:
         inputs.append(Path(settings.monitor.judge))
-    key = fingerprint(settings.model_dump_json(exclude={"placebo"}), inputs, CODE)
+    key = fingerprint(settings.model_dump_json(exclude={"placebo": True, "scale": MEMORY_ALONE}), inputs, CODE)
     first = ranks.rank() == 0
     checkpoints = Checkpoints(scratch_root() / key) if first else None
     progress = Progress(train.steps)

@@ -173,6 +173,16 @@ def test_a_checkpoint_of_other_settings_is_never_picked_up(workspace, finished, 
     assert tables(tmp_path / "other")["rollouts"] != tables(finished["v_act"] / "artifacts/train")["rollouts"]
 
 
+def test_a_run_that_needs_less_memory_goes_on_from_the_checkpoint(workspace, tmp_path):
+    """As after a MemoryShortage: what decides memory alone is no part of the checkpoint's key."""
+    kill_when(workspace, train(tmp_path / "killed"), "*/step-000002/state.pt")
+    edit(workspace / "profiles/smoke.yaml", r"micro_tokens: \d+", "micro_tokens: 100")
+    edit(workspace / "profiles/smoke.yaml", r"recompute_layers: false", "recompute_layers: true")
+    edit(workspace / "profiles/smoke.yaml", r"rows: \d+", "rows: 4")
+    run(train(tmp_path / "smaller"), workspace)
+    assert json.loads((tmp_path / "smaller/run.json").read_text())["resumed_from_step"] >= 2
+
+
 def test_the_same_seed_gives_the_same_bytes_in_another_folder(finished, tmp_path):
     again = copy_project(tmp_path / "again")
     dvc(again, "repro", "deploy_ablate_eval", "author_pairs")
