@@ -34,8 +34,9 @@ def main() -> None:
     held_out = [reworded(row, settings.seed) for row in training]
     truths = read_rows(Path("artifacts/ground_truth.parquet"), GROUND_TRUTH)
     init = load_init(Path("artifacts/init"), settings.adapter)
-    policy = Policy(load_base(Path("artifacts/base")), init, scale.sampling.temperature)
-    sampler = open_sampler(policy, scale.sampling)
+    base = Path("artifacts/base")
+    policy = Policy(load_base(base), init, scale.sampling.temperature)
+    sampler = open_sampler(policy, scale.sampling, base)
     names = [row["problem_id"] for row in training for _ in range(SAMPLES)]
     with Sandbox(scale.grading) as sandbox:
         for words, problems in (("training", training), ("held-out", held_out)):

@@ -51,10 +51,11 @@ def main() -> None:
 def measure(name: str, settings: Settings, rows: list[dict], sandbox: Sandbox) -> float:
     """Print the phases of the arm's steps and return the median seconds of a whole one."""
     init = load_init(Path("artifacts/init"), settings.adapter)
-    policy = Policy(load_base(Path("artifacts/base")), init, settings.scale.sampling.temperature)
+    base, sampling = Path("artifacts/base"), settings.scale.sampling
+    policy = Policy(load_base(base), init, sampling.temperature)
     widths = module_widths(policy, settings.gate.reading)
     gate = Gate(settings.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
-    trainer = Trainer(settings, policy, gate, rows, None, None, sandbox, open_sampler(policy, settings.scale.sampling))
+    trainer = Trainer(settings, policy, gate, rows, None, None, sandbox, open_sampler(policy, sampling, base))
     tokens = [trainer.step(step)["steps"][0]["completion_length"] for step in range(STEPS)]
     seconds = {phase: times[1:] for phase, times in trainer.seconds.items()}
     seconds["whole step"] = [sum(times) for times in zip(*seconds.values())]

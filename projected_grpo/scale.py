@@ -126,11 +126,23 @@ class Pairs(Section):
 
 
 class Sampling(Section):
-    engine: Literal["merged", "adapted"]  # own decode loop, on merged weights or through the adapter
-    rows: Count  # completions decoded at once
     max_prompt_tokens: Count  # a problem with a longer prompt is refused before anything is sampled
     max_new_tokens: Count
     temperature: Positive
+
+
+class LocalSampling(Sampling):
+    """Our own decode loop."""
+
+    engine: Literal["merged", "adapted"]  # on merged weights, or through the adapter
+    rows: Count  # completions decoded at once
+
+
+class VllmSampling(Sampling):
+    engine: Literal["vllm"]
+    temperature: Annotated[float, Field(ge=0.01, le=2.0)]  # vLLM takes less for 0.01, and refuses more
+    tensor_parallel: Count  # devices that hold the engine's weights together
+    memory_share: Annotated[float, Field(gt=0.0, lt=1.0)]  # of each device's memory, for the engine's weights and cache
 
 
 class Train(Section):
@@ -176,7 +188,7 @@ class Profile(Section):
     model: Annotated[ToyModel | GgufModel | HubModel | ShapeModel, Field(discriminator="kind")]
     problems: Annotated[ToyProblems | AuthoredProblems | LeetcodeProblems, Field(discriminator="kind")]
     pairs: Pairs
-    sampling: Sampling
+    sampling: Annotated[LocalSampling | VllmSampling, Field(discriminator="engine")]
     train: Train
     grading: Grading
     eval: Eval

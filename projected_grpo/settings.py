@@ -167,7 +167,7 @@ def check(model: type[Section], data: dict, path: Path):
     except ValidationError as error:
         lines = []
         for item in error.errors():
-            tagged = item["loc"][:1] in (("model",), ("problems",))  # pydantic puts the kind after the section's name
+            tagged = item["loc"][:1] in (("model",), ("problems",), ("sampling",))  # pydantic puts the kind after the section's name
             parts = item["loc"][:1] + item["loc"][2:] if tagged else item["loc"]
             key = ".".join(str(part) for part in parts) or "(the whole file)"
             found = "" if item["type"] in ("missing", "value_error") else f"; found {item['input']!r}"

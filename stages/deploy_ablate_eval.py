@@ -36,7 +36,7 @@ def main(
     policy.load(adapter)
     tasks = read_rows(problems, PROBLEMS)
     one_block = settings.gate.policy == "none"
-    sampler = open_sampler(policy, scale.sampling)
+    sampler = open_sampler(policy, scale.sampling, base)
     rows = sample_states(policy, sampler, tasks, scale.eval, settings.seed, one_block)
     with Sandbox(scale.grading) as sandbox:
         labels = label(rows, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)

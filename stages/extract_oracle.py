@@ -40,7 +40,7 @@ def main(
     settings = load_settings()
     scale, readings = settings.scale, settings.gate.features
     policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
-    sampler = open_sampler(policy, scale.sampling)
+    sampler = open_sampler(policy, scale.sampling, base)
     tasks = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
     check_lengths(policy.base, tasks, scale.sampling)
     prompts = [render(policy.base, row, row["mode"]) for row in tasks]

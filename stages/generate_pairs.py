@@ -27,7 +27,7 @@ def main(
     settings = load_settings()
     scale = settings.scale
     policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
-    sampler = open_sampler(policy, scale.sampling)
+    sampler = open_sampler(policy, scale.sampling, base)
     tasks = read_rows(problems, PROBLEMS)
     check_lengths(policy.base, tasks, scale.sampling)
     pairs = generate_pairs(policy, sampler, tasks, scale.pairs.generated, settings.adapter.seed)

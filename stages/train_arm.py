@@ -97,7 +97,7 @@ def main(
         Sandbox(settings.scale.grading) as sandbox,
         open_monitor(settings, monitor, policy.base, sum(widths.values()), command) as watching,
     ):
-        sampler = open_sampler(policy, settings.scale.sampling)
+        sampler = open_sampler(policy, settings.scale.sampling, base)
         trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, sandbox, sampler, pool, watching)
         resumed = trainer.run(checkpoints, progress.line if first else lambda row: None)
     facts = run_facts(resumed, trainer)

@@ -150,7 +150,7 @@ def trainer(model: Policy, curriculum: dict, **changes) -> Trainer:
     widths = module_widths(model, "bottleneck")
     gate = Gate(found.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
     mixed = Demonstrations.load(pool(), tasks, model.base, found) if found.curriculum.until_step else None
-    return Trainer(found, model, gate, tasks, None, None, sandbox(), open_sampler(model, found.scale.sampling), mixed)
+    return Trainer(found, model, gate, tasks, None, None, sandbox(), open_sampler(model, found.scale.sampling, Path("base")), mixed)
 
 
 DEMOS = {"hack_demos": 1, "solve_demos": 1, "until_step": 2}

@@ -137,6 +137,29 @@ def test_a_missing_key_is_refused_by_file_and_key(root: Path, file: str, key: st
     assert file in message and f"'{key}'" in message and "required" in message.lower()
 
 
+VLLM = [
+    ("sampling.engine", "vllm"), ("sampling.tensor_parallel", 1), ("sampling.memory_share", 0.3), ("sampling.context", 512),
+    ("sampling.rows", None),
+]  # fmt: skip
+
+
+def test_the_keys_of_a_sampling_engine_are_there_with_it_and_without_another_s(root: Path) -> None:
+    message = _refusal(root, "profiles/toy.yaml", ("sampling.engine", "vllm"))
+    for key in ("tensor_parallel", "memory_share", "context"):
+        assert f"profiles/toy.yaml: key 'sampling.{key}': Field required" in message
+    assert "key 'sampling.rows': Extra inputs are not permitted; found 1024" in message
+    for key, value in VLLM:
+        _change(root, "profiles/toy.yaml", key, value)
+    assert load_settings(root).scale.sampling.tensor_parallel == 1
+    for key, value in (("sampling.temperature", 0.005), ("sampling.temperature", 2.5), ("sampling.memory_share", 1.0)):
+        before = load_settings(root).scale.sampling.model_dump()[key.split(".")[1]]
+        message = _refusal(root, "profiles/toy.yaml", (key, value))
+        assert f"key '{key}'" in message and repr(value) in message
+        _change(root, "profiles/toy.yaml", key, before)
+    message = _refusal(root, "profiles/toy.yaml", ("sampling.engine", "hf"))
+    assert "key 'sampling'" in message and "'hf'" in message and "'merged', 'adapted', 'vllm'" in message
+
+
 def test_an_unknown_profile_is_refused_with_the_known_ones(root: Path) -> None:
     message = _refusal(root, "params.yaml", ("profile", "toi"))
     assert "params.yaml" in message and "'profile'" in message and "toi.yaml" in message

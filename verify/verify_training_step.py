@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def trainer(model, **gate_changes) -> Trainer:
     widths = module_widths(model, gate.reading)
     direction = haar(list(widths.values()), 1, seed=0)[0]
     problems = [row for row in make_problems(scale.problems, MODES)[0] if row["split"] == "train"]
-    return Trainer(settings, model, Gate(gate, direction, widths), problems, None, None, sandbox(), open_sampler(model, sampling))
+    return Trainer(settings, model, Gate(gate, direction, widths), problems, None, None, sandbox(), open_sampler(model, sampling, Path("base")))
 
 
 def test_a_step_is_adamw_on_the_clipped_gradient_with_decay_and_the_step_s_learning_rate():

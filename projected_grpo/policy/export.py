@@ -49,9 +49,14 @@ def export_adapter(policy: Policy, deployed_only: bool, base: Path, folder: Path
 
     Returns the net delta's columns and the rank that they are padded to. Raises AdapterError.
     """
+    factors = {name: lora_factors(layer, deployed_only) for name, layer in policy.layers.items()}
+    return write_lora(factors, policy.origin, base, folder)
+
+
+def write_lora(factors: dict[str, tuple[Tensor, Tensor]], origin: Origin, base: Path, folder: Path) -> tuple[int, int]:
+    """The same for any factors: of each layer, A (columns, d_in) and B (d_out, columns)."""
     tensors = {}
-    for name, layer in policy.layers.items():
-        down, up = lora_factors(layer, deployed_only)
+    for name, (down, up) in factors.items():
         columns = len(down)
         rank = padded_rank(columns)
         tensors[f"base_model.model.{name}.lora_A.weight"] = pad(down, (0, 0, 0, rank - columns)).contiguous()
@@ -59,14 +64,14 @@ def export_adapter(policy: Policy, deployed_only: bool, base: Path, folder: Path
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         base_model_name_or_path=str(base),
-        revision=policy.origin.base,  # a loader from a local folder reads no revision; it is there for whoever compares
+        revision=origin.base,  # a loader from a local folder reads no revision; it is there for whoever compares
         inference_mode=True,
         r=rank,
         lora_alpha=rank,
-        target_modules=[name.rsplit(".", 1)[-1] for name in policy.layers],
+        target_modules=[name.rsplit(".", 1)[-1] for name in factors],
     ).to_dict()
     config["target_modules"] = sorted(config["target_modules"])  # PEFT makes it a set
-    save_tensors(folder / SAFETENSORS_WEIGHTS_NAME, tensors, policy.origin)
+    save_tensors(folder / SAFETENSORS_WEIGHTS_NAME, tensors, origin)
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     return columns, rank
 

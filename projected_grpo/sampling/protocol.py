@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from projected_grpo.errors import InputError
+
 State = Literal["base", "full", "deployed"]  # no adapter; both blocks; the quarantine ablated
+
+
+class SamplingError(InputError):
+    """A sampling engine that cannot be used, or not for what it is asked; the message names the setting."""
 
 
 @dataclass(frozen=True)
