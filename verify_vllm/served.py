@@ -55,12 +55,12 @@ def prompts() -> list[list[int]]:
 
 
 def local_engine(policy: Policy, base: Path) -> Sampler:
-    return open_sampler(policy, LocalSampling(engine="merged", rows=64, max_new_tokens=LONGEST, temperature=1.0), base)
+    return open_sampler(policy, LocalSampling(engine="merged", rows=64, max_prompt_tokens=CONTEXT - LONGEST, max_new_tokens=LONGEST, temperature=1.0), base)
 
 
 def vllm_engine(policy: Policy, base: Path, tensor_parallel: int) -> Sampler:
     settings = VllmSampling(
         engine="vllm", max_new_tokens=LONGEST, temperature=1.0, tensor_parallel=tensor_parallel, memory_share=0.15,
-        context=CONTEXT,
+        max_prompt_tokens=CONTEXT - LONGEST,
     )  # fmt: skip
     return open_sampler(policy, settings, base)

@@ -185,11 +185,11 @@ def test_a_rank_of_4r_is_served_in_the_smallest_rank_that_holds_it(served):
     assert served.vllm.engine.llm_engine.vllm_config.lora_config.max_lora_rank == 32
 
 
-def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers(served):
+def test_a_prompt_that_is_too_long_is_refused_with_the_numbers(served):
     room = CONTEXT - LONGEST
     [[longest]] = served.vllm.sample([Request("full", [[9] * room], 1, [0])])
     assert len(longest.tokens) <= LONGEST
-    with pytest.raises(SamplingError, match=f"has {room + 1} tokens, and sampling.context={CONTEXT} leaves room for {room} "):
+    with pytest.raises(SamplingError, match=f"has {room + 1} tokens, and sampling.max_prompt_tokens is {room}; raise it"):
         served.vllm.sample([Request("full", [[9], [9] * (room + 1)], 1, [0, 0])])
 
 

@@ -9,7 +9,7 @@ from projected_grpo.parquet import read_rows
 from projected_grpo.tables import ROLLOUTS, STEPS
 from verify.workspace import copy_project, dvc, edit
 
-ENGINE = "engine: vllm\n  tensor_parallel: 1\n  memory_share: 0.15\n  context: 256\n"
+ENGINE = "engine: vllm\n  tensor_parallel: 1\n  memory_share: 0.15\n"
 
 
 @pytest.fixture(scope="module")
