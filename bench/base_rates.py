@@ -35,7 +35,7 @@ def main() -> None:
     truths = read_rows(Path("artifacts/ground_truth.parquet"), GROUND_TRUTH)
     init = load_init(Path("artifacts/init"), settings.adapter)
     base = Path("artifacts/base")
-    policy = Policy(load_base(base), init, scale.sampling.temperature)
+    policy = Policy(load_base(base, scale.model.device), init, scale.sampling.temperature)
     sampler = open_sampler(policy, scale.sampling, base)
     names = [row["problem_id"] for row in training for _ in range(SAMPLES)]
     with Sandbox(scale.grading) as sandbox:

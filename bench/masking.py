@@ -39,7 +39,7 @@ def main() -> None:
     deterministic()
     settings = load_settings()
     init = load_init(Path("artifacts/init"), settings.adapter)
-    policy = Policy(load_base(Path("artifacts/base")), init, settings.scale.sampling.temperature)
+    policy = Policy(load_base(Path("artifacts/base"), settings.scale.model.device), init, settings.scale.sampling.temperature)
     policy.load(Path("artifacts/train/adapter"))
     gated = {row["rollout_id"]: row["zone"] for row in read_rows(Path("artifacts/train/gate.parquet"), GATE)}
     rollouts = read_rows(Path("artifacts/train/rollouts.parquet"), ROLLOUTS)

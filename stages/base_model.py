@@ -27,7 +27,7 @@ def main(
     if model.kind == "toy":
         pretrain(rows, model, out, progress(model.steps))
         return
-    require_fast(getattr(torch, model.dtype), "model.dtype")
+    require_fast(getattr(torch, model.dtype), model.device, "model.dtype")
     if model.kind == "gguf":
         gguf.fetch_and_convert(model, out)
     elif model.kind == "hub":

@@ -19,7 +19,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for direction.parquet, written.")],
 ) -> None:
     settings = load_settings()
-    model = load_base(base).model
+    model = load_base(base, settings.scale.model.device).model
     rows = []
     for reading in settings.gate.features:
         widths = bare_widths(model, settings.adapter.rank, reading)

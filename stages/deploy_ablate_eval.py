@@ -32,7 +32,7 @@ def main(
     deterministic()
     settings = load_settings(params=params, seed=seed)
     scale = settings.scale
-    policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
+    policy = Policy(load_base(base, scale.model.device), load_init(init, settings.adapter), scale.sampling.temperature)
     policy.load(adapter)
     tasks = read_rows(problems, PROBLEMS)
     one_block = settings.gate.policy == "none"

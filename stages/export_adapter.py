@@ -30,7 +30,8 @@ def main(
 ) -> None:
     record = parse_manifest(manifest.read_text(), str(manifest))
     cells, numbers = two_by_two(read_rows(eval, EVAL)), json.loads(metrics.read_text())
-    policy = Policy(load_base(base), load_init(init, load_settings().adapter), temperature=1.0)  # no part of the weights
+    settings = load_settings()
+    policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), temperature=1.0)  # no part of the weights
     policy.load(adapter)
     one_block = record.arm.policy == "none"
     for state, deployed_only in STATES.items():

@@ -29,7 +29,7 @@ def main(
 ) -> None:
     deterministic()
     settings = load_settings()
-    policy = Policy(load_base(base), load_init(init, settings.adapter), temperature=1.0)  # for what it reads alone
+    policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), temperature=1.0)  # for what it reads alone
     rows = read_rows(pairs, PAIRS)
     differences = {}
     if rows:

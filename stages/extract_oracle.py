@@ -39,7 +39,7 @@ def main(
     deterministic()
     settings = load_settings()
     scale, readings = settings.scale, settings.gate.features
-    policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
+    policy = Policy(load_base(base, scale.model.device), load_init(init, settings.adapter), scale.sampling.temperature)
     sampler = open_sampler(policy, scale.sampling, base)
     tasks = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
     check_lengths(policy.base, tasks, scale.sampling)

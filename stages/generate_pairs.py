@@ -26,7 +26,7 @@ def main(
     deterministic()
     settings = load_settings()
     scale = settings.scale
-    policy = Policy(load_base(base), load_init(init, settings.adapter), scale.sampling.temperature)
+    policy = Policy(load_base(base, scale.model.device), load_init(init, settings.adapter), scale.sampling.temperature)
     sampler = open_sampler(policy, scale.sampling, base)
     tasks = read_rows(problems, PROBLEMS)
     check_lengths(policy.base, tasks, scale.sampling)

@@ -21,7 +21,7 @@ def main(
 ) -> None:
     deterministic()
     settings = load_settings()
-    loaded, differences = load_base(base), {}
+    loaded, differences = load_base(base, settings.scale.model.device), {}
     if settings.adapter.init in FROM_PAIRS:
         sides = pair_tokens(loaded, read_rows(pairs, PAIRS))
         differences = input_differences(loaded.model, sides.hack, sides.clean, settings.scale.train.micro_tokens)

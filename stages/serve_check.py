@@ -35,7 +35,7 @@ def main(
     seed: Annotated[int | None, typer.Option(help="Sample with this seed, both models with the same one; greedy without.")] = None,
 ) -> None:
     scale = load_settings().scale
-    loaded = load_base(base)
+    loaded = load_base(base, scale.model.device)
     check_prompting(loaded, base, scale)
     model = load_exports(loaded, adapter)
     prompts = [prompt] if prompt is not None else held_out_prompts(loaded, table, problems)

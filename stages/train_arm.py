@@ -64,7 +64,7 @@ def main(
     train = settings.scale.train
     ranks.check(train)
     curriculum = settings.curriculum
-    policy = Policy(load_base(base), load_init(init, settings.adapter), settings.scale.sampling.temperature)
+    policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)
     if train.recompute_layers:
         policy.recompute_layers()
     warm_start(policy, start)

@@ -72,7 +72,7 @@ def test_the_pipeline_makes_all_directions_at_the_saved_reading(finished):
     """v_act and its controls come from the same differences; flipped is minus v_act."""
     folder = finished["v_act"] / "artifacts"
     vectors = torch.tensor([row["vector"] for row in read_rows(folder / "directions/v_act/differences.parquet", DIFFERENCES)])
-    widths = bare_widths(load_base(folder / "base").model, load_settings().adapter.rank, "bottleneck")
+    widths = bare_widths(load_base(folder / "base", "cpu").model, load_settings().adapter.rank, "bottleneck")
     found = {name: load_directions(folder / f"directions/{name}/direction.parquet", name, "bottleneck", widths) for name in ("v_act", "flipped", "shuffled", "irrelevant")}
     mean = torch.cat([piece / piece.norm() for piece in vectors.mean(0).split(list(widths.values()))])
     torch.testing.assert_close(found["v_act"][0], mean, atol=1e-5, rtol=1e-4)

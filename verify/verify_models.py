@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from projected_grpo.env.modes import GT_ONLY, MODES
 from projected_grpo.errors import ProblemError
+from projected_grpo.policy import base as base_module
 from projected_grpo.policy.base import Base, ModelError, load_base, require_fast
 from projected_grpo.policy.shape import chat_tokenizer, config_of, write_shape
 from projected_grpo.problems import authored
@@ -67,7 +68,7 @@ def test_a_shape_goes_from_the_stage_to_logits(problems, tmp_path):
     assert not (workspace / "base").exists()
     edit(profile, "dtype: bfloat16", "dtype: float32")
     run(made, workspace)
-    base = load_base(workspace / "base")
+    base = load_base(workspace / "base", "cpu")
     tokens = torch.tensor([render(base, problems[0], problems[0]["mode"])])
     logits = base.model(tokens).logits
     assert logits.shape == (1, tokens.shape[1], 700) and logits.dtype == torch.float32 and logits.isfinite().all()
@@ -76,9 +77,9 @@ def test_a_shape_goes_from_the_stage_to_logits(problems, tmp_path):
 
 
 def test_embeddings_are_tied_where_the_settings_say_so(shape, problems, tmp_path):
-    tied = load_base(shape).model
+    tied = load_base(shape, "cpu").model
     assert tied.lm_head.weight is tied.model.embed_tokens.weight
-    untied = load_base(written(tmp_path / "untied", problems, tied_embeddings=False)).model
+    untied = load_base(written(tmp_path / "untied", problems, tied_embeddings=False), "cpu").model
     assert untied.lm_head.weight is not untied.model.embed_tokens.weight
     assert untied.num_parameters() - tied.num_parameters() == 700 * 48
 
@@ -99,7 +100,7 @@ def test_the_shape_of_the_profile_is_that_of_qwen3_4b(tmp_path):
 
 
 def test_the_chat_ends_in_an_empty_thought_and_every_id_is_in_the_vocabulary(shape, problems):
-    base = load_base(shape)
+    base = load_base(shape, "cpu")
     row = problems[0]
     for mode in (row["mode"], GT_ONLY):
         tokens = render(base, row, mode)
@@ -121,21 +122,20 @@ def test_the_chat_ends_in_an_empty_thought_and_every_id_is_in_the_vocabulary(sha
 
 
 def test_a_model_is_loaded_in_the_dtype_in_which_it_was_saved(shape, problems, tmp_path, monkeypatch):
-    assert load_base(shape).model.dtype == torch.float32
+    assert load_base(shape, "cpu").model.dtype == torch.float32
     folder = written(tmp_path / "half", problems, dtype="bfloat16")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ModelError, match=r"half: is bfloat16.*44 to 499 times.*146508.*set model.dtype=float32") as refused:
-        load_base(folder)
+        load_base(folder, "cpu")
     assert str(folder) in str(refused.value)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    model = load_base(folder).model
+    monkeypatch.setattr(base_module, "require_fast", lambda *given: None)
+    model = load_base(folder, "cpu").model
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
-    full = load_base(shape).model.model.layers[1].mlp.up_proj.weight
+    full = load_base(shape, "cpu").model.model.layers[1].mlp.up_proj.weight
     assert 0.9 < float(model.model.layers[1].mlp.up_proj.weight.float().std() / full.std()) < 1.1
 
 
 def test_prompts_that_are_too_long_are_refused_by_name_before_anything_is_sampled(shape, problems):
-    base = load_base(shape)
+    base = load_base(shape, "cpu")
     check_lengths(base, problems, SAMPLING)
     lengths = {row["problem_id"]: len(render(base, row, row["mode"])) for row in problems}
     name, longest = max(lengths.items(), key=lambda item: item[1])
@@ -169,10 +169,14 @@ def test_a_bfloat16_model_is_not_sampled_on_merged_weights(tmp_path):
     assert load_settings(tmp_path).scale.sampling.engine == "merged"
 
 
-def test_bfloat16_is_refused_for_the_cpu_alone(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    require_fast(torch.float32, "model.dtype")
+def test_bfloat16_is_refused_for_the_cpu_alone():
+    require_fast(torch.float32, "cpu", "model.dtype")
     with pytest.raises(ModelError, match="model.dtype: is bfloat16"):
-        require_fast(torch.bfloat16, "model.dtype")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    require_fast(torch.bfloat16, "model.dtype")
+        require_fast(torch.bfloat16, "cpu", "model.dtype")
+    require_fast(torch.bfloat16, "cuda", "model.dtype")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
+def test_a_profile_for_a_gpu_is_refused_where_there_is_none(shape):
+    with pytest.raises(ModelError, match="model.device is cuda, and torch finds no CUDA GPU here; set model.device=cpu"):
+        load_base(shape, "cuda")

@@ -277,7 +277,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_a_local_judge_s_suspicion_is_the_share_of_yes_in_the_next_token(folder):
-    judge = LocalJudge(folder, micro_tokens=2)
+    judge = LocalJudge(folder, micro_tokens=2, device="cpu")
     questions = ["solve(xs): double each?\n", "no", "def solve(xs):\n    return 1\nyes or no?\n", "x"]
     found = judge(questions)
     base = judge.base
@@ -304,7 +304,7 @@ def test_the_judge_monitor_shows_prompt_and_completion_and_flags_from_its_thresh
 
 
 def test_a_chat_model_is_asked_without_the_system_message_of_the_task(folder):
-    base = LocalJudge(folder, 1).base
+    base = LocalJudge(folder, 1, "cpu").base
     base.tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
     tokens = question_tokens(Base(base.model, base.tokenizer), "yes or no?")
     assert base.tokenizer.decode(tokens) == "<user>yes or no?<assistant>"
@@ -312,10 +312,10 @@ def test_a_chat_model_is_asked_without_the_system_message_of_the_task(folder):
 
 def test_a_judge_that_cannot_tell_yes_from_no_or_is_nowhere_is_refused(folder, tmp_path, monkeypatch):
     with pytest.raises(JudgeError, match="no config.json; set monitor.judge"):
-        LocalJudge(tmp_path, 1)
+        LocalJudge(tmp_path, 1, "cpu")
     monkeypatch.setattr(judging, "NO", ("yes",))
     with pytest.raises(JudgeError, match="begin with the same token"):
-        LocalJudge(folder, 1)
+        LocalJudge(folder, 1, "cpu")
 
 
 class Endpoint(BaseHTTPRequestHandler):

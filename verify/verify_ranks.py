@@ -38,12 +38,13 @@ def test_two_ranks_reproduce_one(finished, tmp_path):
         assert two["zone"] == one["zone"] and two["score"] == pytest.approx(one["score"], abs=1e-5)
     updated = 0
     for one, two in rows("steps", STEPS):
-        assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
+        for name, value in one.items():
+            assert two[name] == (value if value is None else pytest.approx(value, abs=1e-5)), name
         updated += one["loss"] is not None
     assert updated >= 4
     adapters = [load_file(folder / "artifacts/train/adapter/adapter.safetensors") for folder in (alone, workspace)]
     for name, tensor in adapters[0].items():
-        torch.testing.assert_close(adapters[1][name], tensor, rtol=0, atol=1e-3)  # AdamW's first steps are of the size of the rate
+        torch.testing.assert_close(adapters[1][name], tensor, rtol=0, atol=1e-4)
 
 
 SHARES = """

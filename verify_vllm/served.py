@@ -38,7 +38,7 @@ def write_base(folder: Path) -> None:
 
 def moved_policy(base: Path) -> Policy:
     """Both blocks have moved from their initialization."""
-    loaded = load_base(base)
+    loaded = load_base(base, "cpu")
     policy = Policy(loaded, initialize(loaded.model, Adapter(init="gaussian", rank=RANK, seed=0), {}), temperature=1.0)
     rng = torch.Generator().manual_seed(1)
     with torch.no_grad():

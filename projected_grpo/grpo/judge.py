@@ -39,10 +39,10 @@ class JudgeError(InputError):
 class LocalJudge:
     """P(yes) / (P(yes) + P(no)) of the next token, by a transformers model from a folder."""
 
-    def __init__(self, folder: Path, micro_tokens: int) -> None:
+    def __init__(self, folder: Path, micro_tokens: int, device: str) -> None:
         if not (folder / "config.json").exists():
             raise JudgeError(f"{folder}: found no config.json; set monitor.judge to the folder of a transformers model")
-        self.base, self.micro_tokens = load_base(folder), micro_tokens
+        self.base, self.micro_tokens = load_base(folder, device), micro_tokens
         self.yes, self.no = first_tokens(self.base, YES), first_tokens(self.base, NO)
         if shared := set(self.yes) & set(self.no):
             found = f"yes and no begin with the same token {min(shared)}"
@@ -55,10 +55,10 @@ class LocalJudge:
         batch = TokenBatch.collate(prompts, [[] for _ in prompts])
         suspicion = torch.zeros(len(batch))
         for index in batch.micro_batches(self.micro_tokens):
-            part = batch.select(index)
+            part = batch.select(index).to(self.base.device)
             hidden = model.model(part.tokens, use_cache=False).last_hidden_state  # (B, T, d)
-            logits = model.lm_head(hidden[torch.arange(len(part)), part.prompt_length - 1])  # (B, V)
-            suspicion[index] = (logits[:, self.yes].logsumexp(1) - logits[:, self.no].logsumexp(1)).sigmoid()
+            logits = model.lm_head(hidden[torch.arange(len(part), device=hidden.device), part.prompt_length - 1])  # (B, V)
+            suspicion[index] = (logits[:, self.yes].logsumexp(1) - logits[:, self.no].logsumexp(1)).sigmoid().cpu()
         return suspicion
 
 

@@ -212,5 +212,7 @@ class Trainer:
         """Add the seconds of this block to the step's phase `name`."""
         start = time.perf_counter()
         yield
+        if self.policy.base.device.type == "cuda":
+            torch.cuda.synchronize()
         self.seconds[name][-1] = round(self.seconds[name][-1] + time.perf_counter() - start, 4)
 

@@ -109,7 +109,7 @@ def open_monitor(
         if monitor.judge_is_endpoint:
             judge = EndpointJudge(monitor.judge, monitor.judge_model)
         else:
-            judge = LocalJudge(Path(monitor.judge), settings.scale.train.micro_tokens)
+            judge = LocalJudge(Path(monitor.judge), settings.scale.train.micro_tokens, settings.scale.model.device)
         yield JudgeMonitor(judge, (folder / PROMPT_FILE).read_text(), monitor.judge_threshold, base)
     else:
         with MonitorProcess(command) as process:

@@ -24,6 +24,8 @@ class RanksError(InputError):
 def join() -> None:
     """Meet the other ranks, where torchrun started this process as one of several."""
     if "RANK" in os.environ:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("gloo")
 
 
@@ -83,7 +85,7 @@ def sum_gradients(parameters: Sequence[Tensor]) -> None:
     """Put the sum over the ranks in place of each parameter's own gradient."""
     if count() == 1:
         return
-    flat: Float[Tensor, " n"] = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    flat: Float[Tensor, " n"] = torch.cat([parameter.grad.flatten() for parameter in parameters]).cpu()
     dist.all_reduce(flat)
     for parameter, total in zip(parameters, flat.split([parameter.numel() for parameter in parameters])):
         parameter.grad.copy_(total.view_as(parameter.grad))

@@ -51,7 +51,7 @@ def behaviour_logp(
         with torch.no_grad():
             for index in part.micro_batches(micro_tokens):
                 rows = full_but_kept[index]
-                logp = policy.logp(batch.select(rows))
+                logp = policy.logp(batch.select(rows)).cpu()
                 logp_old[rows] = torch.nn.functional.pad(logp, (0, logp_old.shape[1] - logp.shape[1]))
     return logp_old, matches
 
@@ -81,23 +81,23 @@ def accumulate(
     for parameter in policy.parameters():
         parameter.grad = torch.zeros_like(parameter)
     for index in batch.micro_batches(train.micro_tokens):
-        part = batch.select(index)
+        part = batch.select(index).to(policy.base.device)
         mask = part.completion_mask()
         width = mask.shape[1]
+        match, given, sampled, gain = (
+            values[index].to(mask.device) for values in (matches[:, None], logp_old[:, :width], logp_sampler[:, :width], advantage)
+        )
         logp = policy.logp(part, masks.select(index))
-        old = torch.where(matches[index, None], logp.detach(), logp_old[index, :width])
+        old = torch.where(match, logp.detach(), given)
         ratio = importance_ratio(logp, old)
-        sampled = logp_sampler[index, :width]
         off = torch.where(sampled.isnan() | ~mask, 1.0, (old - sampled).exp())
-        loss, active = dr_grpo(ratio, importance_weight(off), advantage[index], mask, train.clip, denominator)
+        loss, active = dr_grpo(ratio, importance_weight(off), gain, mask, train.clip, denominator)
         penalty = k3(logp, policy.logp_base(part)) * mask
         loss = loss + train.kl_beta * penalty.sum() / denominator
         loss.backward()
         total += float(loss.detach())
-        rho[index, :width] = ratio.detach()
-        clipped[index, :width] = active
-        kl[index, :width] = penalty.detach()
-        mismatch[index, :width] = off
+        for whole, found in ((rho, ratio), (clipped, active), (kl, penalty), (mismatch, off)):
+            whole[index, :width] = found.detach().to(whole.device)
     ranks.sum_gradients(policy.parameters())
     rho, clipped, kl, mismatch = map(ranks.gather_rows, (rho, clipped, kl, mismatch))
     total = sum(ranks.gather([total]))

@@ -33,6 +33,9 @@ class BlockMasks:
         mask = torch.tensor(ABLATED).expand(rows, 2)
         return cls(mask, mask, mask)
 
+    def to(self, device: torch.device) -> "BlockMasks":
+        return BlockMasks(self.forward.to(device), self.gradient.to(device), self.upstream.to(device))
+
     def select(self, index: Tensor) -> "BlockMasks":
         return BlockMasks(self.forward[index], self.gradient[index], self.upstream[index])
 

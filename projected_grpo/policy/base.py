@@ -22,6 +22,10 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
 
     @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
     def eos_id(self) -> int:
         return self.tokenizer.eos_token_id
 
@@ -33,22 +37,24 @@ class Base:
         return self.tokenizer.decode([t for t in tokens if t != self.eos_id], clean_up_tokenization_spaces=False)
 
 
-def load_base(folder: Path) -> Base:
-    """The frozen base model in evaluation mode. Raises ModelError where the checkpoint is missing or too slow to run here."""
+def load_base(folder: Path, device: str) -> Base:
+    """The frozen base model in evaluation mode. Raises ModelError where the checkpoint or the device is missing or unfit."""
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder}: found no config.json; the base_model stage writes this folder")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
-    require_fast(model.dtype, str(folder))
+    require_fast(model.dtype, device, str(folder))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("model.device is cuda, and torch finds no CUDA GPU here; set model.device=cpu, or run where one is")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return Base(model.eval().requires_grad_(False), tokenizer)
+    return Base(model.to(device).eval().requires_grad_(False), tokenizer)
 
 
-def require_fast(dtype: torch.dtype, source: str) -> None:
+def require_fast(dtype: torch.dtype, device: str, source: str) -> None:
     """Raises ModelError where a model of this dtype would run on the CPU many times slower than in float32."""
-    if dtype == torch.bfloat16 and not torch.cuda.is_available():
+    if dtype == torch.bfloat16 and device == "cpu":
         raise ModelError(
-            f"{source}: is bfloat16, and there is no CUDA GPU; on the CPU a bfloat16 matrix product takes 44 to 499 times as "
-            "long as one in float32 (pytorch issue 146508); set model.dtype=float32 in the profile, or run where a GPU is"
+            f"{source}: is bfloat16, and model.device is cpu, where a bfloat16 matrix product takes 44 to 499 times as long as one "
+            "in float32 (pytorch issue 146508); set model.dtype=float32 in the profile, or model.device=cuda"
         )
 
 

@@ -25,6 +25,9 @@ class TokenBatch:
             torch.tensor([len(c) for c in completions]),
         )
 
+    def to(self, device: torch.device) -> "TokenBatch":
+        return TokenBatch(self.tokens.to(device), self.prompt_length.to(device), self.completion_length.to(device))
+
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
@@ -34,16 +37,16 @@ class TokenBatch:
 
     def completion_mask(self) -> Bool[Tensor, "B L"]:
         """True at the j-th completion token of a row, j < its completion length; L is the longest completion."""
-        return torch.arange(int(self.completion_length.max())) < self.completion_length[:, None]
+        return torch.arange(int(self.completion_length.max()), device=self.tokens.device) < self.completion_length[:, None]
 
     def completion_positions(self) -> Int[Tensor, "B L"]:
         """Position in the row of the j-th completion token; clamped into the row where there is none."""
-        steps = torch.arange(int(self.completion_length.max()))
+        steps = torch.arange(int(self.completion_length.max()), device=self.tokens.device)
         return (self.prompt_length[:, None] + steps).clamp(max=self.tokens.shape[1] - 1)
 
     def pooling_weights(self) -> Float[Tensor, "B T"]:
         """Rows that average over the completion's positions: zero on the prompt and on padding."""
-        position = torch.arange(self.tokens.shape[1])
+        position = torch.arange(self.tokens.shape[1], device=self.tokens.device)
         inside = (position >= self.prompt_length[:, None]) & (position < self.length[:, None])
         return inside / self.completion_length[:, None].clamp(min=1)
 

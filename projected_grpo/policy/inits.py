@@ -155,6 +155,7 @@ def _pool_inputs(model: nn.Module, batch: TokenBatch, micro_tokens: int) -> dict
 
 
 def _read_inputs(model: nn.Module, batch: TokenBatch) -> Parts:
+    batch = batch.to(model.device)
     weights, pooled = batch.pooling_weights(), {}
 
     def record(name: str):

@@ -45,7 +45,7 @@ def digest(model: nn.Module) -> str:
     state, sha = model.state_dict(), hashlib.sha256()
     for name in sorted(state):
         sha.update(name.encode())
-        sha.update(state[name].contiguous().view(torch.uint8).numpy())
+        sha.update(state[name].cpu().contiguous().view(torch.uint8).numpy())
     return sha.hexdigest()
 
 

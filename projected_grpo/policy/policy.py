@@ -33,7 +33,8 @@ class Policy:
         parametrization = Antipasto if init.origin.adapter.init == "antipasto" else Lora2r
         for name, layer in target_layers(base.model).items():
             parent, attribute = name.rsplit(".", 1)
-            self.layers[name] = parametrization(name, layer, self.context, **init.layers[name])
+            parts = {part: tensor.to(base.device) for part, tensor in init.layers[name].items()}
+            self.layers[name] = parametrization(name, layer, self.context, **parts)
             setattr(base.model.get_submodule(parent), attribute, self.layers[name])
 
     def parameters(self) -> list[Tensor]:
@@ -49,23 +50,27 @@ class Policy:
         return nullcontext(), adapter_state(self.context, **vars(self.context))
 
     def logp(self, batch: TokenBatch, masks: BlockMasks | None = None) -> Float[Tensor, "B L"]:
-        """Log-probability of each completion token, nats; 0 past a row's length. Carries gradient where it is on."""
+        """Log-probability of each completion token, nats; 0 past a row's length. Carries gradient where it is on.
+
+        Batches and masks may be anywhere; what comes back is on the model's device.
+        """
         return self.token_logp(batch, self.forward(batch, masks).last_hidden_state)
 
     def forward(self, batch: TokenBatch, masks: BlockMasks | None, every_layer: bool = False) -> BaseModelOutputWithPast:
         """last_hidden_state (B, T, d); with `every_layer`, hidden_states too: the embeddings and each layer's output."""
-        with adapter_state(self.context, masks=masks):
-            return self.base.model.model(batch.tokens, use_cache=False, output_hidden_states=every_layer)
+        with adapter_state(self.context, masks=masks and masks.to(self.base.device)):
+            return self.base.model.model(batch.tokens.to(self.base.device), use_cache=False, output_hidden_states=every_layer)
 
     def token_logp(self, batch: TokenBatch, hidden: Float[Tensor, "B T d"]) -> Float[Tensor, "B L"]:
         """log pi of the completion tokens from the last hidden states."""
+        batch = batch.to(self.base.device)
         mask, positions = batch.completion_mask(), batch.completion_positions()
-        row = torch.arange(len(batch))[:, None].expand_as(positions)
+        row = torch.arange(len(batch), device=self.base.device)[:, None].expand_as(positions)
         states = hidden[row[mask], positions[mask] - 1]  # the state before a token predicts it
         chosen = batch.tokens[row[mask], positions[mask]]
         parts = zip(states.split(LOGIT_TOKENS), chosen.split(LOGIT_TOKENS))
         logp = [checkpoint(self._chosen_logp, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
-        return torch.zeros(mask.shape).masked_scatter(mask, torch.cat(logp))
+        return torch.zeros(mask.shape, device=self.base.device).masked_scatter(mask, torch.cat(logp))
 
     def _chosen_logp(self, states: Float[Tensor, "N d"], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         logits = self.base.model.lm_head(states).float() / self.temperature
@@ -107,6 +112,6 @@ class Policy:
                 raise AdapterError(f"{source}: tensor '{name}' is missing; the adapter belongs to another model")
             if saved[name].shape != tensor.shape:
                 raise AdapterError(f"{source}: tensor '{name}' has shape {tuple(saved[name].shape)}, expected {tuple(tensor.shape)}")
-            if name in frozen and not torch.equal(saved[name], tensor):
+            if name in frozen and not torch.equal(saved[name].to(tensor.device), tensor):
                 raise AdapterError(f"{source}: tensor '{name}' differs from the initialization of this policy")
             tensor.copy_(saved[name])

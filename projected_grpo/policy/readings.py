@@ -47,7 +47,7 @@ def _widths(model: PreTrainedModel, linears: Mapping[str, nn.Linear], rank: int,
 def read_deployed(
     policy: Policy, batch: TokenBatch, readings: Sequence[str]
 ) -> tuple[dict[str, Float[Tensor, "B D"]], Float[Tensor, "B L"]]:
-    """Each reading of the rollouts, and their log-probabilities, both of the deployed policy. Carries no gradient."""
+    """Each reading of the rollouts, and their log-probabilities, both of the deployed policy, on the CPU, without gradient."""
     found, logp = _activations(policy, batch, readings)
     if "gradient" in readings:
         found["gradient"] = _gradients(policy, batch)
@@ -59,6 +59,7 @@ def _activations(
     policy: Policy, batch: TokenBatch, readings: Sequence[str]
 ) -> tuple[dict[str, Float[Tensor, "B D"]], Float[Tensor, "B L"]]:
     masks = BlockMasks.ablated(len(batch))
+    batch = batch.to(policy.base.device)
     weights, found = batch.pooling_weights(), {}
     with adapter_state(policy.context, pooling=weights, pooled={}):
         states = policy.forward(batch, masks, every_layer="residual" in readings)
@@ -71,15 +72,17 @@ def _activations(
     if "residual" in readings:
         after = [states.hidden_states[int(name.rpartition(".")[2]) + 1] for name in module_widths(policy, "residual")]
         found["residual"] = torch.cat([torch.einsum("bt,btd->bd", weights, hidden.float()) for hidden in after], dim=1)
-    return found, policy.token_logp(batch, states.last_hidden_state)
+    return {name: reading.cpu() for name, reading in found.items()}, policy.token_logp(batch, states.last_hidden_state).cpu()
 
 
 def _gradients(policy: Policy, batch: TokenBatch) -> Float[Tensor, "B D"]:
     """Leaves every parameter's .grad as it was."""
     masks = BlockMasks.ablated(len(batch))
-    probes = {name: torch.zeros(len(batch), 1, layer.rank, requires_grad=True) for name, layer in policy.layers.items()}
+    batch = batch.to(policy.base.device)
+    shape = {name: (len(batch), 1, layer.rank) for name, layer in policy.layers.items()}
+    probes = {name: torch.zeros(size, device=policy.base.device, requires_grad=True) for name, size in shape.items()}
     with torch.enable_grad(), adapter_state(policy.context, probes=probes):
         logp = policy.token_logp(batch, policy.forward(batch, masks).last_hidden_state)
         loss = -(logp.sum(1) / batch.completion_length.clamp(min=1)).sum()
         gradients = torch.autograd.grad(loss, list(probes.values()))
-    return torch.cat([gradient[:, 0] for gradient in gradients], dim=1)
+    return torch.cat([gradient[:, 0] for gradient in gradients], dim=1).cpu()

@@ -45,7 +45,7 @@ class LocalSampler:
         return self._in_parts(request)
 
     def _sample_adapted(self, request: Request) -> list[Completion]:
-        masks = BlockMasks.ablated(1) if request.state == "deployed" else None
+        masks = BlockMasks.ablated(1).to(self.model.device) if request.state == "deployed" else None
         training = self.model.training
         self.model.eval()  # transformers drops the cache where it checkpoints layers in training mode
         with adapter_state(self.policy.context, enabled=request.state != "base", masks=masks):
@@ -68,15 +68,16 @@ class LocalSampler:
     @torch.inference_mode()
     def _sample(self, request: Request) -> list[Completion]:
         rows, copies = len(request.prompts) * request.copies, request.copies
-        uniform = torch.cat([_uniform(copies, self.max_new_tokens, seed) for seed in request.seeds])
+        device = self.model.device
+        uniform = torch.cat([_uniform(copies, self.max_new_tokens, seed) for seed in request.seeds]).to(device)
         logits, cache, padding = self._prefill(request.prompts)
         logits, padding = logits.repeat_interleave(copies, 0), padding.repeat_interleave(copies, 0)
         cache.batch_repeat_interleave(copies)
-        tokens = torch.zeros(rows, self.max_new_tokens, dtype=torch.long)
-        logprob = torch.zeros(rows, self.max_new_tokens)
-        length = torch.zeros(rows, dtype=torch.long)
-        live = torch.arange(rows)  # rows that are in the cache
-        running = torch.ones(rows, dtype=torch.bool)  # of the rows in the cache
+        tokens = torch.zeros(rows, self.max_new_tokens, dtype=torch.long, device=device)
+        logprob = torch.zeros(rows, self.max_new_tokens, device=device)
+        length = torch.zeros(rows, dtype=torch.long, device=device)
+        live = torch.arange(rows, device=device)  # rows that are in the cache
+        running = torch.ones(rows, dtype=torch.bool, device=device)  # of the rows in the cache
         for step in range(self.max_new_tokens):
             logp = (logits.float() / self.policy.temperature).log_softmax(-1)  # (live, V)
             chosen = _invert(logp, uniform[live, step])
@@ -96,13 +97,16 @@ class LocalSampler:
             logits = self.model(
                 chosen[:, None], attention_mask=padding, position_ids=position, past_key_values=cache, use_cache=True
             ).logits[:, -1]
-        return [Completion(tokens[i, :n].tolist(), logprob[i, :n].tolist()) for i, n in enumerate(length.tolist())]
+        rows = zip(tokens.tolist(), logprob.tolist(), length.tolist())
+        return [Completion(row[:n], chances[:n]) for row, chances, n in rows]
 
     def _prefill(self, prompts: list[list[int]]) -> tuple[Tensor, DynamicCache, Tensor]:
         """Last logits (P, V), cache and attention mask (P, T) of left-padded prompts."""
         longest = max(len(prompt) for prompt in prompts)
-        tokens = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
-        padding = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        tokens = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=self.model.device)
+        padding = torch.tensor(
+            [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self.model.device
+        )
         cache = DynamicCache(config=self.model.config)
         position = (padding.cumsum(1) - 1).clamp(min=0)
         out = self.model(
