@@ -39,7 +39,7 @@ def served(shape: Path, folder: Path) -> dict[str, Path]:
 
 
 def model(name: str, revision: str, folder: Path) -> list:
-    return ["model", {"kind": "hub", "id": name, "revision": revision, "dtype": "float32"}, str(folder)]
+    return ["model", {"kind": "hub", "device": "cpu", "id": name, "revision": revision, "dtype": "float32"}, str(folder)]
 
 
 def problem_set(name: str, revision: str, file: str) -> list:

@@ -15,16 +15,16 @@ from projected_grpo.policy.base import Base, ModelError, load_base, require_fast
 from projected_grpo.policy.shape import chat_tokenizer, config_of, write_shape
 from projected_grpo.problems import authored
 from projected_grpo.problems.prompts import SYSTEM, check_lengths, is_chat, prompt_text, render
-from projected_grpo.scale import AuthoredProblems, Sampling, ShapeModel
+from projected_grpo.scale import AuthoredProblems, LocalSampling, ShapeModel
 from projected_grpo.settings import SettingsError, load_settings
 from verify.workspace import PROFILE, copy_project, edit, run
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = ShapeModel(
-    kind="shape", vocab=700, width=48, layers=3, heads=4, kv_heads=2, head_dim=16, mlp=80, positions=2048,
+    kind="shape", device="cpu", vocab=700, width=48, layers=3, heads=4, kv_heads=2, head_dim=16, mlp=80, positions=2048,
     rope_theta=1e6, rms_eps=1e-6, tied_embeddings=True, dtype="float32", seed=0,
 )  # fmt: skip
-SAMPLING = Sampling(engine="merged", rows=8, max_prompt_tokens=1024, max_new_tokens=1024, temperature=1.0)
+SAMPLING = LocalSampling(engine="merged", rows=8, max_prompt_tokens=1024, max_new_tokens=1024, temperature=1.0)
 WEIGHTS = "model.safetensors"
 
 
@@ -60,10 +60,11 @@ def test_a_shape_goes_from_the_stage_to_logits(problems, tmp_path):
     profile = workspace / "profiles/qwen3_4b_shape.yaml"
     for key, value in {"vocab": 700, "width": 48, "layers": 3, "heads": 4, "kv_heads": 2, "head_dim": 16, "mlp": 80}.items():
         edit(profile, rf"\n  {key}: \d+", f"\n  {key}: {value}")
+    edit(profile, "device: cuda", "device: cpu")
     tables = ["--problems", "problems.parquet"]
     run([sys.executable, "-m", "stages.make_problems", *tables, "--ground-truth", "truth.parquet"], workspace)
     made = [sys.executable, "-m", "stages.base_model", *tables, "--out", "base"]
-    refused = run(made, workspace, check=False, CUDA_VISIBLE_DEVICES="")
+    refused = run(made, workspace, check=False)
     assert refused.returncode == 1 and "issue 146508" in refused.stderr and "Traceback" not in refused.stderr
     assert not (workspace / "base").exists()
     edit(profile, "dtype: bfloat16", "dtype: float32")
