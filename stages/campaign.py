@@ -1,4 +1,4 @@
-"""Run a campaign: all its cells, several at once, and then its verdict and report.
+"""Run a campaign: all its cells, several at once here or on a Ray cluster, and then its verdict and report.
 
 A cell is finished when DVC has its outputs; finished cells are skipped, a killed one resumes from its last checkpoint,
 and a cell that fails does not stop the others. The plan must be committed before the first run.
@@ -19,6 +19,7 @@ from dvc.repo import Repo
 
 from projected_grpo.campaign import Campaign, CampaignError, load_campaign
 from projected_grpo.runtime import run_stage
+from stages.ray_cells import connect, run_cells
 
 STAGES = ("train", "label", "evaluate", "diagnose")  # of a cell, in their order
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
@@ -27,21 +28,28 @@ DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 def main(
     folder: Annotated[Path, typer.Argument(help="Folder of the campaign: dvc.yaml, params.yaml, plan.md.")],
     workers: Annotated[int | None, typer.Option(help="Cells at once; without it as many as cores and memory allow.")] = None,
+    ray: Annotated[str | None, typer.Option(help="In place of --workers: address of a Ray cluster that runs the cells.")] = None,
+    remote: Annotated[str | None, typer.Option(help="With --ray: DVC remote that the cluster's nodes reach.")] = None,
 ) -> None:
     campaign = load_campaign(folder / "params.yaml")
     require_committed(folder / "plan.md")
     pipeline = folder / "dvc.yaml"
-    workers = workers or fitting(campaign)
-    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
-    print(f"{len(campaign.cells)} cells, {workers} at once with {threads} threads each", flush=True)
-    subprocess.run([*DVC, "repro", *shared_stages(pipeline), *(f"{pipeline}:arm@{arm}" for arm in campaign.arm)], check=True)
-    stale = unfinished(pipeline)
-    todo = [cell for cell in campaign.cells if any(f"{stage}@{cell_name(cell)}" in stale for stage in STAGES)]
+    if bool(ray) != bool(remote) or (ray and workers):
+        raise CampaignError("give --ray and --remote together, and --workers without them: the nodes decide how many cells fit")
+    if ray:
+        connect(ray, remote)
+    shared = [*shared_stages(pipeline), *(f"{pipeline}:arm@{arm}" for arm in campaign.arm)]
+    subprocess.run([*DVC, "repro", *shared], check=True)
+    todo = unfinished(pipeline, campaign)
     print(f"{len(campaign.cells) - len(todo)} cells are finished, {len(todo)} to run", flush=True)
-    with ThreadPoolExecutor(workers) as pool:
-        failed = [cell for cell, done in zip(todo, pool.map(lambda cell: run_cell(pipeline, cell, threads), todo)) if not done]
+    if ray:
+        failed = run_cells(pipeline, campaign, remote, shared, {cell: targets(pipeline, cell) for cell in todo})
+    else:
+        failed = run_here(pipeline, todo, workers or fitting(campaign))
     if failed:
-        raise CampaignError(f"{len(failed)} cells failed: {', '.join(map(cell_name, failed))}; mend the cause and start again")
+        raise CampaignError(f"{len(failed)} cells failed: {', '.join(failed)}; mend the cause and start again")
+    if changed := unfinished(pipeline, campaign):
+        raise CampaignError(f"{', '.join(changed)}: their code or settings changed while they ran; set them back or start again")
     subprocess.run([*DVC, "repro", str(pipeline)], check=True)
 
 
@@ -54,9 +62,9 @@ def require_committed(plan: Path) -> None:
 
 
 def fitting(campaign: Campaign) -> int:
-    """Cells that fit at once: one for each core and GPU, and for each `memory_gb` of memory that is free."""
+    """Cells that fit at once: one for each `cpus` cores and each `memory_gb` of memory that is free."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**30
-    return max(1, min(len(os.sched_getaffinity(0)), free // campaign.memory_gb))
+    return max(1, min(len(os.sched_getaffinity(0)) // campaign.cpus, free // campaign.memory_gb))
 
 
 def shared_stages(pipeline: Path) -> list[str]:
@@ -67,25 +75,34 @@ def shared_stages(pipeline: Path) -> list[str]:
         return sorted({stage.addressing for one in ours for stage in nx.descendants(graph, one) - ours})
 
 
-def unfinished(pipeline: Path) -> set[str]:
-    """Names of the pipeline's stages that DVC would run."""
+def unfinished(pipeline: Path, campaign: Campaign) -> list[str]:
+    """Names of the cells of which DVC would run a stage."""
     status = subprocess.run([*DVC, "status", "--json", str(pipeline)], check=True, text=True, stdout=subprocess.PIPE)
-    return {name.rpartition(":")[2] for name in json.loads(status.stdout)}
+    stale = {name.rpartition(":")[2] for name in json.loads(status.stdout)}
+    names = [f"{seed}-{arm}" for arm, seed in campaign.cells]
+    return [cell for cell in names if any(f"{stage}@{cell}" in stale for stage in STAGES)]
 
 
-def cell_name(cell: tuple[str, str]) -> str:
-    arm, seed = cell
-    return f"{seed}-{arm}"
+def targets(pipeline: Path, cell: str) -> list[str]:
+    return [f"{pipeline}:{stage}@{cell}" for stage in STAGES]
 
 
-def run_cell(pipeline: Path, cell: tuple[str, str], threads: str) -> bool:
+def run_here(pipeline: Path, cells: list[str], workers: int) -> list[str]:
+    """Names of the cells that failed; `workers` at once share the cores of this machine."""
+    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    print(f"{workers} cells at once with {threads} threads each", flush=True)
+    with ThreadPoolExecutor(workers) as pool:
+        done = pool.map(lambda cell: run_cell(pipeline, cell, threads), cells)
+        return [cell for cell, fine in zip(cells, done) if not fine]
+
+
+def run_cell(pipeline: Path, cell: str, threads: str) -> bool:
     began = time.monotonic()
-    targets = [f"{pipeline}:{stage}@{cell_name(cell)}" for stage in STAGES]
     done = subprocess.run(
-        [*DVC, "repro", "--single-item", *targets],
+        [*DVC, "repro", "--single-item", *targets(pipeline, cell)],
         env=os.environ | {"OMP_NUM_THREADS": threads}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    print(f"{cell_name(cell)}: {'failed' if done.returncode else 'finished'} after {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{cell}: {'failed' if done.returncode else 'finished'} after {time.monotonic() - began:.0f} s", flush=True)
     if done.returncode:
         print(done.stdout[-3000:], flush=True)
     return not done.returncode

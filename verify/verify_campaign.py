@@ -14,9 +14,9 @@ from projected_grpo.parquet import read_rows
 from projected_grpo.results import CELLS, OUTCOMES
 from projected_grpo.settings import SettingsError, load_settings, read_yaml
 from projected_grpo.tables import EVAL
-from stages.campaign import require_committed
+from stages.campaign import main, require_committed
 from verify.verify_pipeline import kill_when
-from verify.workspace import commit, edit, run
+from verify.workspace import commit, copy_project, dvc, edit, run
 
 FOLDER = Path("campaigns/toy")
 CORES = str(len(os.sched_getaffinity(0)))  # as many cells at once leave a thread to each, as the other gates' stages have
@@ -92,6 +92,31 @@ def test_a_plan_must_be_committed_as_it_lies_there(tmp_path):
     plan.write_text("another plan")
     with pytest.raises(CampaignError, match="plan.md: is not committed"):
         require_committed(plan)
+
+
+def test_a_cluster_gets_a_known_remote_and_a_committed_project_or_nothing(tmp_path, monkeypatch):
+    workspace = copy_project(tmp_path / "workspace")
+    monkeypatch.chdir(workspace)
+    with pytest.raises(CampaignError, match="give --ray and --remote together"):
+        main(FOLDER, ray="auto")
+    with pytest.raises(CampaignError, match=r"\.dvc/config: found --remote shared, expected one of the remotes there \(none yet\)"):
+        main(FOLDER, ray="auto", remote="shared")
+    dvc(workspace, "remote", "add", "--local", "shared", str(tmp_path / "remote"))
+    with pytest.raises(CampaignError, match="found --remote shared"):
+        main(FOLDER, ray="auto", remote="shared")
+    dvc(workspace, "remote", "add", "shared", str(tmp_path / "remote"))
+    with pytest.raises(CampaignError, match=r"^\.dvc/config: not committed \(1 in all\)"):
+        main(FOLDER, ray="auto", remote="shared")
+    commit(workspace)
+    new = workspace / "projected_grpo/gate/new.py"
+    new.write_text("")
+    with pytest.raises(CampaignError, match=r"^projected_grpo/gate/new.py: not committed \(1 in all\)"):
+        main(FOLDER, ray="auto", remote="shared")
+    new.unlink()
+    (workspace / "dvc.lock").write_text("# DVC's own\n")
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
+    with pytest.raises(CampaignError, match="ray: is not installed; .* --extra ray"):
+        main(FOLDER, ray="auto", remote="shared")
 
 
 def campaign(workspace: Path) -> str:
