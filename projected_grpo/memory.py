@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from projected_grpo.errors import InputError
-from projected_grpo.scale import Profile
+from projected_grpo.scale import LocalSampling, Profile
 
 UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 SIZE = r"([\d.]+) (bytes|KiB|MiB|GiB)"
@@ -42,8 +42,8 @@ def forward_lever(scale: Profile) -> Lever:
     return Lever("train.micro_tokens", train.micro_tokens, sampling.max_prompt_tokens + sampling.max_new_tokens, otherwise)
 
 
-def sampling_lever(scale: Profile) -> Lever:
-    sampling, group = scale.sampling, scale.train.group
+def sampling_lever(sampling: LocalSampling, group: int) -> Lever:
+    """Of our own decode loop; vLLM plans its memory before it samples. `group`: rollouts of a prompt."""
     otherwise = f"lower train.group, which is {group}, or sampling.max_new_tokens, which is {sampling.max_new_tokens}"
     return Lever("sampling.rows", sampling.rows, group, otherwise)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from bench.cost import SCALES
 from projected_grpo.env.modes import GT_ONLY, MODES
 from projected_grpo.errors import ProblemError
 from projected_grpo.policy import base as base_module
@@ -15,8 +16,8 @@ from projected_grpo.policy.base import Base, ModelError, load_base, require_fast
 from projected_grpo.policy.shape import chat_tokenizer, config_of, write_shape
 from projected_grpo.problems import authored
 from projected_grpo.problems.prompts import SYSTEM, check_lengths, is_chat, prompt_text, render
-from projected_grpo.scale import AuthoredProblems, LocalSampling, ShapeModel
-from projected_grpo.settings import SettingsError, load_settings
+from projected_grpo.scale import AuthoredProblems, LocalSampling, Profile, ShapeModel
+from projected_grpo.settings import SettingsError, check, load_settings, read_yaml
 from verify.workspace import PROFILE, copy_project, edit, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +101,19 @@ def test_the_shape_of_the_profile_is_that_of_qwen3_4b(tmp_path):
     assert config.rope_parameters["rope_theta"] == 1e6 and config.rms_norm_eps == 1e-6 and len(model.model.layers) == 36
 
 
+def test_the_costs_that_the_documentation_states_are_those_of_the_profile():
+    profiles = [Path(f"profiles/{name}.yaml") for name in ("qwen3_4b", "qwen3_4b_shape")]
+    real, shaped = (check(Profile, read_yaml(path), path) for path in profiles)
+    config, cost = config_of(shaped.model, chat_tokenizer(["a"], 300)), SCALES["qwen3_4b"]
+    for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+                "intermediate_size", "tie_word_embeddings"):  # fmt: skip
+        assert getattr(config, key) == getattr(cost.config, key), key
+    train, sampling = real.train, real.sampling
+    assert (cost.prompts, cost.group, cost.completion, cost.deployed_share) == (train.prompts, train.group, sampling.max_new_tokens, train.gen_deploy_frac)
+    assert (cost.micro_tokens, cost.recompute_layers, cost.merged, cost.sampled_rows) == (train.micro_tokens, train.recompute_layers, sampling.engine == "merged", sampling.rows)
+    assert real.sampling == shaped.sampling and (train.group, train.micro_tokens) == (shaped.train.group, shaped.train.micro_tokens)
+
+
 def test_the_chat_ends_in_an_empty_thought_and_every_id_is_in_the_vocabulary(shape, problems):
     base = load_base(shape, "cpu")
     row = problems[0]
@@ -133,6 +147,13 @@ def test_a_model_is_loaded_in_the_dtype_in_which_it_was_saved(shape, problems, t
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
     full = load_base(shape, "cpu").model.model.layers[1].mlp.up_proj.weight
     assert 0.9 < float(model.model.layers[1].mlp.up_proj.weight.float().std() / full.std()) < 1.1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU here")
+def test_a_gpu_that_is_not_there_is_named_before_the_weights_are_read(shape, tmp_path):
+    (tmp_path / "config.json").write_text((shape / "config.json").read_text())
+    with pytest.raises(ModelError, match="model.device is cuda, and torch finds no CUDA GPU here; set model.device=cpu"):
+        load_base(tmp_path, "cuda")
 
 
 def test_prompts_that_are_too_long_are_refused_by_name_before_anything_is_sampled(shape, problems):

@@ -41,10 +41,10 @@ def load_base(folder: Path, device: str) -> Base:
     """The frozen base model in evaluation mode. Raises ModelError where the checkpoint or the device is missing or unfit."""
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder}: found no config.json; the base_model stage writes this folder")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
-    require_fast(model.dtype, device, str(folder))
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("model.device is cuda, and torch finds no CUDA GPU here; set model.device=cpu, or run where one is")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    require_fast(model.dtype, device, str(folder))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return Base(model.to(device).eval().requires_grad_(False), tokenizer)
 
