@@ -175,9 +175,10 @@ def test_a_revision_that_is_no_commit_is_refused_with_the_settings(tmp_path):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     edit(tmp_path / "params.yaml", PROFILE, "profile: qwen3_4b")
     assert load_settings(tmp_path).scale.model.id == "Qwen/Qwen3-4B"
-    edit(tmp_path / "profiles/qwen3_4b.yaml", r"revision: \w+", "revision: main")
-    with pytest.raises(SettingsError, match="qwen3_4b.yaml: key 'model.revision'.*found 'main'"):
-        load_settings(tmp_path)
+    for revision in ("main", "1cfa9a7"):
+        edit(tmp_path / "profiles/qwen3_4b.yaml", r"revision: \w+", f"revision: {revision}")
+        with pytest.raises(SettingsError, match=f"qwen3_4b.yaml: key 'model.revision'.*found '{revision}'"):
+            load_settings(tmp_path)
 
 
 def test_a_bfloat16_model_is_not_sampled_on_merged_weights(tmp_path):
