@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from projected_grpo.errors import InputError
-from projected_grpo.scale import LocalSampling, Profile
+from projected_grpo.scale import LocalSampling, Sampling, Train
 
 UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 SIZE = r"([\d.]+) (bytes|KiB|MiB|GiB)"
@@ -35,9 +35,8 @@ class Lever:
     otherwise: str  # what to do where the least is too much
 
 
-def forward_lever(scale: Profile) -> Lever:
+def forward_lever(train: Train, sampling: Sampling) -> Lever:
     """Of readings, log-probabilities and updates."""
-    sampling, train = scale.sampling, scale.train
     otherwise = f"lower sampling.max_new_tokens, which is {sampling.max_new_tokens}" if train.recompute_layers else "set train.recompute_layers=true"
     return Lever("train.micro_tokens", train.micro_tokens, sampling.max_prompt_tokens + sampling.max_new_tokens, otherwise)
 

@@ -37,7 +37,7 @@ from projected_grpo.settings import load_settings
 from projected_grpo.tables import DEMONSTRATIONS, PAIRS, PROBLEMS, ZONE_NAMES
 
 ROOMS = (
-    "env", "gate", "grpo", "policy", "problems", "sampling", "curriculum.py", "monitor.py", "parquet.py", "runtime.py",
+    "env", "gate", "grpo", "policy", "problems", "sampling", "curriculum.py", "memory.py", "monitor.py", "parquet.py", "runtime.py",
     "scale.py", "seeds.py", "settings.py", "tables.py",
 )  # fmt: skip
 MEMORY_ALONE = {"sampling": {"rows"}, "train": {"micro_tokens", "recompute_layers"}}  # of the scale; results differ by rounding

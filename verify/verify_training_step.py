@@ -17,6 +17,7 @@ from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.records import step_row
 from projected_grpo.grpo.rollouts import Rollouts, pay, sample_rollouts
 from projected_grpo.grpo.update import Update
+from projected_grpo.memory import MemoryShortage
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.problems.toy import make_problems
@@ -197,3 +198,21 @@ def test_evaluation_problems_come_from_their_split():
     heldout, other = (evaluation_problems(problems, data, Eval(problems=20, samples=1, oracle_samples=1), seed=1) for data in ("heldout", "heldout_words"))
     assert [row["problem_id"] for row in other] == [row["problem_id"] for row in heldout if row["mode"] in HELD_OUT_WORDS]
     assert all(getattr(words_of(row), row["mode"]) in HELD_OUT_WORDS[row["mode"]] for row in other)
+
+
+def test_a_gpu_that_is_too_small_is_told_by_phase_and_setting(monkeypatch):
+    """The message is that of torch's allocator; verify_memory.py computes its advice."""
+    error = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 16.00 GiB of which 1.00 GiB is free. "
+        "Of the allocated memory 14.00 GiB is allocated by PyTorch, and 0 bytes is reserved by PyTorch but unallocated."
+    )
+
+    def fails(*given):
+        raise error
+
+    for owner, name, setting in (("sampling.local.LocalSampler", "sample", "sampling.rows"), ("grpo.loop", "read_deployed", "train.micro_tokens")):
+        run = trainer(tiny_policy(moved=True))
+        with monkeypatch.context() as patched:
+            patched.setattr(f"projected_grpo.{owner}.{name}", fails)
+            with pytest.raises(MemoryShortage, match=f"whatever {setting} is"):
+                run.step(0)

@@ -3,7 +3,7 @@ is not here: training sees the exploitable environment's reward, the routing sco
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
@@ -22,6 +22,7 @@ from projected_grpo.grpo.rollouts import Rollouts, pay, sample_rollouts
 from projected_grpo.grpo.schedule import learning_rate
 from projected_grpo.grpo.tripwire import Tripwire
 from projected_grpo.grpo.update import Update, accumulate, behaviour_logp
+from projected_grpo.memory import advises, forward_lever, sampling_lever
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import read_deployed
 from projected_grpo.sampling.protocol import Sampler
@@ -54,6 +55,11 @@ class Trainer:
         train = self.settings.scale.train
         self.direction = self.gate.direction  # as it was made, before any refresh
         self.deployed_copies = deployed_copies(self.settings)
+        sampling = self.settings.scale.sampling
+        forward = forward_lever(train, sampling)
+        self.levers = {"gate": forward, "update": forward}  # vLLM plans its memory before it samples
+        if sampling.engine != "vllm":
+            self.levers["sample"] = sampling_lever(sampling, train.group)
         self.tripwire = Tripwire(self.settings.curriculum.kl_limit)
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=train.learning_rate, betas=(0.9, 0.99), weight_decay=train.decay
@@ -209,9 +215,10 @@ class Trainer:
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
-        """Add the seconds of this block to the step's phase `name`."""
+        """Add the seconds of this block to the step's phase `name`. Raises MemoryShortage where the GPU's memory runs out."""
         start = time.perf_counter()
-        yield
+        with advises(self.levers[name]) if name in self.levers else nullcontext():
+            yield
         if self.policy.base.device.type == "cuda":
             torch.cuda.synchronize()
         self.seconds[name][-1] = round(self.seconds[name][-1] + time.perf_counter() - start, 4)
