@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from verify.workspace import commit, copy_project, dvc, edit
 
-LONG = ("verify_pipeline", "verify_dvc", "verify_curricula", "verify_campaign")  # minutes each; the others are seconds
+# Minutes each; the others are seconds. The first makes the shared workspaces while another process runs the second.
+LONG = ("verify_pipeline", "verify_curricula", "verify_dvc", "verify_campaign", "verify_ranks", "verify_reanalyse")
 
 # The gates' tensors are tiny, other processes share the cores, and the same bytes hold for one number of threads.
 torch.set_num_threads(1)
@@ -18,19 +20,27 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the stages that the gates start
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, so that the processes, which take a file at a time, end at about the same time."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> dict[str, Path]:
-    """Direction -> a workspace in which `dvc repro` has run with it; the second starts from the first's results."""
-    folder = tmp_path_factory.mktemp("finished")
-    first = copy_project(folder / "v_act")
-    dvc(first, "repro")
+    """Direction -> a workspace in which `dvc repro` has run with it, made once and copied for each process of the run."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "workspaces"
+    with FileLock(shared.with_suffix(".lock")):
+        if not shared.exists():
+            run_pipelines(shared.with_suffix(".partial"))
+            shared.with_suffix(".partial").rename(shared)
+    return {path.name: Path(shutil.copytree(path, own / "finished" / path.name, symlinks=True)) for path in shared.iterdir()}
+
+
+def run_pipelines(folder: Path) -> None:
+    """The arm v_act, then the arm haar from its results."""
+    first, second = folder / "v_act", folder / "haar"
+    dvc(copy_project(first), "repro")
     commit(first)
-    second = folder / "haar"
     shutil.copytree(first, second, symlinks=True)
     edit(second / "params.yaml", "direction: v_act", "direction: haar")
     dvc(second, "repro")
     commit(second)
-    return {"v_act": first, "haar": second}
