@@ -85,7 +85,7 @@ def kill_when(workspace: Path, command: list[str], appears: str) -> None:
     scratch = workspace / ".scratch"
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     process = subprocess.Popen(command, cwd=workspace, env=environment(workspace), **silent)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900  # of a machine with much else to do
     while not list(scratch.glob(appears)):
         assert process.poll() is None and time.monotonic() < deadline, f"training ended before {appears} was there"
         time.sleep(0.005)
