@@ -36,8 +36,8 @@ def main(
     rows, shares = [], []
     for reading in settings.gate.features:
         at = gated.join(features.filter(reading=reading), "rollout_id", how="left", maintain_order="left")
-        vectors = np.array(at["vector"].to_list(), dtype=np.float32)  # (N, D)
-        scores = {key[1:]: vectors @ vector for key, vector in named.items() if key[0] == reading}
+        vectors = np.array(at["vector"].to_list(), dtype=np.float32)  # (N, D); flat where no rollout was gated
+        scores = {key[1:]: vectors.reshape(len(at), len(vector)) @ vector for key, vector in named.items() if key[0] == reading}
         if reading == settings.gate.reading:
             scores[("live", 0)] = at["score"].to_numpy()
         rows += [
