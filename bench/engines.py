@@ -36,7 +36,7 @@ def main(engines: list[str]) -> None:
     settings = load_settings()
     limits = settings.scale.sampling.model_dump(include={"max_prompt_tokens", "max_new_tokens", "temperature"})
     base = Path("artifacts/base")
-    policy = Policy(load_base(base), load_init(Path("artifacts/init"), settings.adapter), limits["temperature"])
+    policy = Policy(load_base(base, settings.scale.model.device), load_init(Path("artifacts/init"), settings.adapter), limits["temperature"])
     tasks = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "train"][:PROMPTS]
     prompts = [render(policy.base, task, task["mode"]) for task in tasks]
     for name in engines:
