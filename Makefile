@@ -38,7 +38,7 @@ test-vllm: $(READY_VLLM)
 
 test-ray: $(READY)
 	.venv/bin/uv pip install -q --python .venv/bin/python $(LINKS) $(TORCH_SOURCE) -r requirements.lock -r pyproject.toml --extra ray
-	PGRPO_TYPECHECK=1 pytest -n 0 verify/ray_campaign.py
+	PGRPO_TYPECHECK=1 pytest -n 0 verify_ray
 
 smoke: $(READY)
 	PGRPO_TYPECHECK=1 python -m verify.workspace .smoke

@@ -1,6 +1,6 @@
 """On a cluster of two nodes, a campaign outlives a lost node, a killed worker and a failed cell, and gives the local bytes.
 
-`make test-ray` runs this file, which needs the extra `ray`; its name keeps it out of `make test`.
+`make test-ray` runs this folder, which needs the extra `ray`.
 """
 
 import json
@@ -71,7 +71,7 @@ def processes(scratch: Path) -> dict[int, str]:
 
 
 def wait(what: str, holds) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not holds():
         assert time.monotonic() < deadline, f"waited in vain until {what}"
         time.sleep(0.02)
@@ -94,10 +94,11 @@ def test_two_cells_survive_a_lost_node_and_a_killed_worker_and_equal_the_local_c
     wait("the other node trains", lambda: trains(scratch["other"]))
     cluster.remove_node(other, allow_graceful=False)
     wait("the lost node's cell has ended", lambda: not processes(scratch["other"]))
+    assert trains(scratch["other"]), "it ended in the middle of its training, with its node"
     wait("the head node trains", lambda: trains(scratch["head"]))
     cell = next(process for process, line in processes(scratch["head"]).items() if "stages.ray_cells" in line)
     os.kill(int(Path(f"/proc/{cell}/stat").read_text().split()[3]), signal.SIGKILL)  # the Ray worker, its parent
-    printed, _ = driver.communicate(timeout=1500)
+    printed, _ = driver.communicate(timeout=3000)
     assert driver.returncode == 0 and "0 cells are finished, 2 to run" in printed, printed
     assert not any(scratch["head"].iterdir()) and not processes(scratch["head"])
 
@@ -113,7 +114,7 @@ def test_two_cells_survive_a_lost_node_and_a_killed_worker_and_equal_the_local_c
         assert (workspace / FOLDER / name).read_bytes() == (local / FOLDER / name).read_bytes(), name
     assert "Data and pipelines are up to date" in dvc(workspace, "status", str(FOLDER / "dvc.yaml")).stdout
     changed = run(["git", "status", "--porcelain"], workspace).stdout.splitlines()
-    assert {line[3:] for line in changed} == {"dvc.lock", str(FOLDER / "dvc.lock")}
+    assert {line[3:] for line in changed} <= {"dvc.lock", str(FOLDER / "dvc.lock")}
 
 
 def test_a_cell_that_fails_stops_no_other(prepared, nodes, tmp_path):
@@ -125,7 +126,7 @@ def test_a_cell_that_fails_stops_no_other(prepared, nodes, tmp_path):
     edit(params, r"offline_run: \S+", "offline_run: v_act/64")
     commit(workspace)
     driver = start(nodes[0], workspace)
-    printed, _ = driver.communicate(timeout=1500)
+    printed, _ = driver.communicate(timeout=3000)
     assert driver.returncode == 1 and "1 cells failed: 64-haar" in printed and "gate.draw is 64" in printed, printed
     assert "Traceback" not in printed
     stale = json.loads(dvc(workspace, "status", "--json", str(FOLDER / "dvc.yaml")).stdout)
