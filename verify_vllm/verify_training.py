@@ -1,8 +1,11 @@
 """The smoke profile's training with vLLM as the sampling engine: rollouts of both states from each step's own weights."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from projected_grpo.parquet import read_rows
@@ -34,3 +37,29 @@ def test_rollouts_of_both_states_have_a_log_probability_for_each_token(trained):
     for row in rows:
         assert len(row["sampler_logprob"]) == len(row["completion_tokens"]) > 0
         assert max(row["sampler_logprob"]) <= 0
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from verify_vllm.served import moved_policy, vllm_engine, write_base
+base = Path(sys.argv[1])
+write_base(base)
+engine = vllm_engine(moved_policy(base), base, tensor_parallel=1)
+print("loaded", flush=True)
+time.sleep(3600)
+"""
+
+
+def test_a_killed_training_leaves_no_engine_behind(tmp_path):
+    """An engine that outlives its trainer would keep its share of the memory from the one that resumes."""
+    trainer = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert any(line == "loaded\n" for line in trainer.stdout)
+    workers = psutil.Process(trainer.pid).children(recursive=True)
+    assert workers
+    trainer.kill()
+    trainer.wait()
+    _, left = psutil.wait_procs(workers, timeout=600)  # seconds of CPU time alone; minutes where many processes share the cores
+    for process in left:
+        process.kill()
+    assert not left

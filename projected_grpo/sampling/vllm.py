@@ -23,7 +23,8 @@ from projected_grpo.sampling.protocol import Completion, Request, SamplingError,
 from projected_grpo.scale import VllmSampling
 from projected_grpo.seeds import derive_seeds
 
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # vLLM reads both when it is imported
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # schedules in this process, so a kill of it ends the workers too
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # vLLM reads the two when it is imported
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 from vllm import LLM, RequestOutput, SamplingParams  # noqa: E402
@@ -31,7 +32,7 @@ from vllm.lora.request import LoRARequest  # noqa: E402
 
 
 class VllmSampler:
-    """One engine, in processes of its own, for the whole run."""
+    """One engine for the whole run; worker processes hold its weights."""
 
     def __init__(self, policy: Policy, settings: VllmSampling, base: Path) -> None:
         """`base` is the folder of the policy's base model, which the engine loads in the policy's precision."""
@@ -47,6 +48,7 @@ class VllmSampler:
             enable_lora=True,
             max_loras=len(STATES),
             max_lora_rank=padded_rank(max(len(layer.factors()[0]) for layer in policy.layers.values())),
+            distributed_executor_backend="mp",
             tensor_parallel_size=settings.tensor_parallel,
             gpu_memory_utilization=settings.memory_share,
             use_tqdm_on_load=False,
