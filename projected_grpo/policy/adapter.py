@@ -153,7 +153,7 @@ class AdaptedLayer(nn.Module, ABC):
             delta = MaskedUp.apply(z, up, f, g, u)
         bottleneck = z[..., -2 * self.rank : -self.rank]
         if self.context.pooling is not None:
-            self.context.pooled[self.name] = torch.einsum("bt,btr->br", self.context.pooling, bottleneck.float())
+            self.context.pooled[self.name] = torch.einsum("bt,btr->br", self.context.pooling, bottleneck.to(self.context.pooling.dtype))
         if self.context.probes is not None:
             probed = bottleneck * self.context.probes[self.name]
             delta = delta + linear(probed.to(x.dtype), self.deployed_up().to(x.dtype))

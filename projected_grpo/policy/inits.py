@@ -159,7 +159,7 @@ def _read_inputs(model: nn.Module, batch: TokenBatch) -> Parts:
     weights, pooled = batch.pooling_weights(), {}
 
     def record(name: str):
-        return lambda layer, args: pooled.update({name: torch.einsum("bt,btd->bd", weights, args[0].float())})
+        return lambda layer, args: pooled.update({name: torch.einsum("bt,btd->bd", weights, args[0].to(weights.dtype))})
 
     hooks = [layer.register_forward_pre_hook(record(name)) for name, layer in target_layers(model).items()]
     model.model(batch.tokens, use_cache=False)

@@ -71,7 +71,7 @@ def _activations(
         found["output"] = torch.cat([h @ up[name].T for name, h in pooled.items()], dim=1)
     if "residual" in readings:
         after = [states.hidden_states[int(name.rpartition(".")[2]) + 1] for name in module_widths(policy, "residual")]
-        found["residual"] = torch.cat([torch.einsum("bt,btd->bd", weights, hidden.float()) for hidden in after], dim=1)
+        found["residual"] = torch.cat([torch.einsum("bt,btd->bd", weights, hidden.to(weights.dtype)) for hidden in after], dim=1)
     return {name: reading.cpu() for name, reading in found.items()}, policy.token_logp(batch, states.last_hidden_state).cpu()
 
 
