@@ -14,10 +14,11 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from projected_grpo.policy.adapter import BlockMasks, adapter_state
 from projected_grpo.policy.policy import Policy
+from projected_grpo.sampling.cache import growing_cache
 from projected_grpo.sampling.protocol import Completion, Request, State
 
 DROP_BELOW = 0.8  # share of live rows below which the cache is compacted
@@ -100,14 +101,14 @@ class LocalSampler:
         rows = zip(tokens.tolist(), logprob.tolist(), length.tolist())
         return [Completion(row[:n], chances[:n]) for row, chances, n in rows]
 
-    def _prefill(self, prompts: list[list[int]]) -> tuple[Tensor, DynamicCache, Tensor]:
+    def _prefill(self, prompts: list[list[int]]) -> tuple[Tensor, Cache, Tensor]:
         """Last logits (P, V), cache and attention mask (P, T) of left-padded prompts."""
         longest = max(len(prompt) for prompt in prompts)
         tokens = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=self.model.device)
         padding = torch.tensor(
             [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self.model.device
         )
-        cache = DynamicCache(config=self.model.config)
+        cache = growing_cache(self.model.config)
         position = (padding.cumsum(1) - 1).clamp(min=0)
         out = self.model(
             tokens, attention_mask=padding, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1

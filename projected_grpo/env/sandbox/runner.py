@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from queue import SimpleQueue
 from types import TracebackType
 
@@ -114,7 +114,7 @@ class Sandbox:
 
 
 def _encoded(job: Job) -> bytes:
-    return json.dumps(asdict(job)).encode()
+    return json.dumps(vars(job), default=vars).encode()
 
 
 def observed(ended: Ended, limits: Grading) -> Outcome:

@@ -112,6 +112,7 @@ def main() -> None:
     builtins.exit = builtins.quit = sys.exit  # the site module, which defines them, is not loaded
     sys.dont_write_bytecode = True  # a late import cannot write beside the standard library
     sys.setrecursionlimit(3000)
+    compile("", "", "exec")  # the first call makes the classes of the syntax tree, milliseconds that each fork would spend
     gc.collect()
     gc.freeze()
     try:
