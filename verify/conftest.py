@@ -10,8 +10,11 @@ from filelock import FileLock
 
 from verify.workspace import commit, copy_project, dvc, edit
 
-# Minutes each; the others are seconds. The first makes the shared workspaces while another process runs the second.
-LONG = ("verify_pipeline", "verify_curricula", "verify_dvc", "verify_campaign", "verify_ranks", "verify_reanalyse")
+# In this order before all others: the first file makes the shared workspaces while another process runs files that need none.
+FIRST = (
+    "verify_pipeline", "verify_environment_containment", "verify_environment", "verify_attacks", "verify_curricula", "verify_dvc",
+    "verify_campaign", "verify_ranks", "verify_reanalyse",
+)  # fmt: skip
 
 # The gates' tensors are tiny, other processes share the cores, and the same bytes hold for one number of threads.
 torch.set_num_threads(1)
@@ -19,8 +22,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the stages that the gates start
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, so that the processes, which take a file at a time, end at about the same time."""
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+    """Long files early, so that the processes, which take a file at a time, end at about the same time."""
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
 
 
 @pytest.fixture(scope="session")

@@ -131,7 +131,6 @@ def test_a_campaign_survives_a_kill_runs_new_cells_alone_and_equals_single_arms(
     shutil.copytree(finished["v_act"], workspace, symlinks=True)
     params = workspace / FOLDER / "params.yaml"
     edit(params, r"profile: toy", "profile: smoke")
-    edit(params, r"seeds: .*", 'seeds: ["41"]')
     edit(params, r"arms: .*", "arms: [v_act]")
     edit(params, r"offline_run: \S+", "offline_run: v_act/41")
     commit(workspace)

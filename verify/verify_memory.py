@@ -54,7 +54,7 @@ def test_where_the_least_value_is_too_much_the_message_says_what_else_to_do():
 def test_the_levers_are_the_settings_of_the_profile():
     """Below one rollout, or below those of one prompt, a lower value would change nothing."""
     forward, sampling = forward_lever(SCALE.train, SCALE.sampling), sampling_lever(SCALE.sampling, SCALE.train.group)
-    assert (forward.key, forward.value, forward.least) == ("train.micro_tokens", 4096, 96 + 56)
+    assert (forward.key, forward.value, forward.least) == ("train.micro_tokens", 2048, 96 + 56)
     assert (sampling.key, sampling.value, sampling.least) == ("sampling.rows", 1024, 8)
     assert forward.otherwise == "set train.recompute_layers=true" and "train.group, which is 8" in sampling.otherwise
     recomputed = SCALE.train.model_copy(update={"recompute_layers": True})

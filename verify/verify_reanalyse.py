@@ -104,7 +104,7 @@ def campaign(workspace) -> Path:
     """The workspace's run as the one finished cell of a campaign, which plans another arm."""
     params = CAMPAIGN / "params.yaml"
     for pattern, value in {
-        r"profile: toy": "profile: smoke", r"seeds: .*": 'seeds: ["41"]', r"arms: .*": "arms: [v_act, haar]",
+        r"profile: toy": "profile: smoke", r"arms: .*": "arms: [v_act, haar]",
         r"offline_run: \S+": "offline_run: v_act/41",
     }.items():  # fmt: skip
         edit(params, pattern, value)

@@ -10,18 +10,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+from verify import forks
+
 PROJECT = Path(__file__).resolve().parents[1]
 PROFILE = re.compile(r"^profile: \w+", re.MULTILINE)
 
 
-def environment(workspace: Path) -> dict[str, str]:
+def environment(workspace: Path, forked: bool = False) -> dict[str, str]:
     """This process's environment, with the interpreter's programs first and checkpoints inside the workspace.
 
-    Byte code is kept, because under type checks every library that the project imports has byte code of its own.
+    Where `forked`, stages are forks of a process that has imported their libraries (verify/forks.py). Byte code is kept,
+    because under type checks every library that the project imports has byte code of its own.
     """
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    programs = [forks.start()] * forked + [Path(sys.executable).parent, os.environ["PATH"]]
     return kept | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join(map(str, programs)),
         "PGRPO_SCRATCH": str(workspace / ".scratch"),
         "DVC_NO_ANALYTICS": "1",
         "HF_HUB_OFFLINE": "1",
@@ -39,6 +43,7 @@ def copy_project(workspace: Path, profile: str = "smoke") -> Path:
     (workspace / "dvc.lock").unlink(missing_ok=True)
     edit(workspace / "params.yaml", PROFILE, f"profile: {profile}")
     edit(workspace / "params.yaml", r"draws: 10000", "draws: 100")  # of the offline gate test
+    edit(workspace / "campaigns/toy/params.yaml", r"seeds: .*", 'seeds: ["41"]')  # every command of DVC loads all cells
     run(["git", "init", "-q"], workspace)
     run(["git", "config", "user.name", "gate"], workspace)
     run(["git", "config", "user.email", "gate@example.org"], workspace)
@@ -58,21 +63,23 @@ def edit(path: Path, pattern: str | re.Pattern, replacement: str) -> None:
     path.write_text(changed)
 
 
-def run(command: list[str], folder: Path, check: bool = True, quiet: bool = True, **variables: str):
-    done = subprocess.run(
-        command, cwd=folder, env=environment(folder) | variables, text=True, capture_output=quiet, check=False
-    )
+def run(command: list[str], folder: Path, check: bool = True, quiet: bool = True, forked: bool = True, **variables: str):
+    forked = forked and command[0] == sys.executable
+    settings = environment(folder, forked) | variables
+    if forked:
+        command = [str(forks.start() / "python"), *command[1:]]
+    done = subprocess.run(command, cwd=folder, env=settings, text=True, capture_output=quiet, check=False)
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
 
 
-def dvc(workspace: Path, *arguments: str, check: bool = True, quiet: bool = True, **variables: str):
-    return run([sys.executable, "-m", "dvc", *arguments], workspace, check=check, quiet=quiet, **variables)
+def dvc(workspace: Path, *arguments: str, check: bool = True, quiet: bool = True, forked: bool = True, **variables: str):
+    return run([sys.executable, "-m", "dvc", *arguments], workspace, check, quiet, forked, **variables)
 
 
 if __name__ == "__main__":
     target = Path(sys.argv[1]).resolve()
     shutil.rmtree(target, ignore_errors=True)
-    dvc(copy_project(target), "repro", quiet=False)
+    dvc(copy_project(target), "repro", quiet=False, forked=False)
     print(f"smoke: the pipeline ran; its report is {target / 'reports' / 'report.html'}")

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
+import transformers.utils
 
-from projected_grpo.errors import InputError
+transformers.utils.is_sklearn_available = lambda: False  # assisted generation alone uses it; its import takes a quarter of a stage's start
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase  # noqa: E402
+from transformers.utils import logging  # noqa: E402
+
+from projected_grpo.errors import InputError  # noqa: E402
 
 logging.disable_progress_bar()  # one line a step is a stage's own progress
 
