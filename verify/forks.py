@@ -1,7 +1,7 @@
 """The gates start DVC and most stages as forks of one process that has imported their libraries, seconds sooner each.
 
 Nothing of the project is imported before the fork, so a stage imports the code of its own workspace. `make smoke` starts
-stages as users do, and so do the gates that kill one: what it wrote before has the bytes that a fork writes.
+stages as users do, and so does the gate of a training that is killed twice, whose tables have the bytes of a fork's.
 
 `python -m verify.forks SOCKET` serves. The `python` beside the socket asks it to run a stage or DVC, and is the interpreter
 for anything else.
@@ -102,6 +102,7 @@ def run(arguments: list[str], folder: str, environment: dict[str, str], descript
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.modules["torch"].set_num_threads(int(environment.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))  # as when it loads
     sys.argv[:] = arguments
     sys.path[0] = folder
     code = 0

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from projected_grpo.gate.probe import load_probe
 from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.tables import DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GATE, LABELS, PROBLEMS, ROLLOUTS, STEPS
+from verify import forks
 from verify.workspace import PROJECT, copy_project, dvc, edit, environment, run
 
 TABLES = ("rollouts", "gate", "features", "steps")
@@ -80,11 +81,16 @@ def test_headline_numbers_are_those_of_the_evaluation_table(finished):
     assert metrics["qmass"] == pytest.approx(sum(steps) / len(steps), abs=1e-4)
 
 
-def kill_when(workspace: Path, command: list[str], appears: str) -> None:
-    """Start `command` in a group of its own and SIGKILL the group once a file of that pattern is in the scratch."""
+def kill_when(workspace: Path, command: list[str], appears: str, forked: bool = True) -> None:
+    """Start `command` in a group of its own and SIGKILL the group once a file of that pattern is in the scratch.
+
+    A stage that is a fork is killed when the process that asked for it is; DVC and a campaign are programs of their own.
+    """
     scratch = workspace / ".scratch"
+    if forked and command[2] == "stages.train_arm":
+        command = [str(forks.start() / "python"), *command[1:]]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    process = subprocess.Popen(command, cwd=workspace, env=environment(workspace), **silent)
+    process = subprocess.Popen(command, cwd=workspace, env=environment(workspace, forked), **silent)
     deadline = time.monotonic() + 900  # of a machine with much else to do
     while not list(scratch.glob(appears)):
         assert process.poll() is None and time.monotonic() < deadline, f"training ended before {appears} was there"
@@ -99,7 +105,7 @@ def test_training_killed_and_killed_again_resumes_under_dvc_to_the_same_bytes_wi
     dvc(workspace, "repro", "extract_v_act")
     run(train(tmp_path / "whole"), workspace)
     repro = [sys.executable, "-m", "dvc", "repro", "--single-item", "train_arm"]
-    kill_when(workspace, repro, "*/step-000002/state.pt")
+    kill_when(workspace, repro, "*/step-000002/state.pt", forked=False)
     (workspace / ".dvc/tmp/rwlock").unlink(missing_ok=True)
     kill_when(workspace, repro, "*/step-000004/state.pt")
     assert not (workspace / "artifacts/train/rollouts.parquet").exists()

@@ -23,7 +23,7 @@ def environment(workspace: Path, forked: bool = False) -> dict[str, str]:
     because under type checks every library that the project imports has byte code of its own.
     """
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    programs = [forks.start()] * forked + [Path(sys.executable).parent, os.environ["PATH"]]
+    programs = [*([forks.start()] if forked else []), Path(sys.executable).parent, os.environ["PATH"]]
     return kept | {
         "PATH": os.pathsep.join(map(str, programs)),
         "PGRPO_SCRATCH": str(workspace / ".scratch"),
