@@ -24,11 +24,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer(texts, 300)
 
 
-def tiny_model(seed: int = 0) -> LlamaForCausalLM:
+def tiny_model(seed: int = 0, kv_heads: int = 2) -> LlamaForCausalLM:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=128, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        num_key_value_heads=kv_heads, max_position_embeddings=128, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
     for weight in model.parameters():
@@ -47,10 +47,11 @@ def tiny_init(model: LlamaForCausalLM, init: str = "gaussian", seed: int = 0) ->
     return initialize(model, Adapter(init=init, rank=RANK, seed=seed), tiny_differences(model) if init in FROM_PAIRS else {})
 
 
-def tiny_policy(moved: bool, temperature: float = 1.0, init: str = "gaussian") -> Policy:
+def tiny_policy(moved: bool, temperature: float = 1.0, init: str = "gaussian", kv_heads: int = 2, device: str = "cpu") -> Policy:
     """A policy of about 30,000 parameters; `moved` gives every trained tensor a random difference."""
-    model = tiny_model()
-    policy = Policy(Base(model, tiny_tokenizer()), tiny_init(model, init), temperature)
+    model = tiny_model(kv_heads=kv_heads)
+    initialization = tiny_init(model, init)
+    policy = Policy(Base(model.to(device), tiny_tokenizer()), initialization, temperature)
     if moved:
         rng = torch.Generator().manual_seed(1)
         with torch.no_grad():

@@ -1,9 +1,12 @@
 """The decode loop samples the trainer's distribution: log-probabilities, frequencies, the end token, and fresh weights."""
 
+import pytest
 import torch
 from scipy import stats
 
 from projected_grpo.policy.batch import TokenBatch
+from projected_grpo.sampling.decode import Decoded
+from projected_grpo.sampling.graph import Decoding, fixed_kernels
 from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.sampling.protocol import Request
 from projected_grpo.seeds import derive_seeds
@@ -100,3 +103,44 @@ def test_a_row_does_not_depend_on_the_rows_beside_it():
     assert [c.tokens for c in beside_one] == [c.tokens for c in beside_another]
     assert ask(sampler, PROMPTS, 4, seed=3) == ask(sampler, PROMPTS, 4, seed=3)
     assert ask(sampler, PROMPTS, 4, seed=3) != ask(sampler, PROMPTS, 4, seed=4)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_a_step_of_fixed_shapes_decodes_what_the_growing_cache_does(kv_heads, monkeypatch):
+    """The step that a GPU captures, run here as it is: rows that have ended draw on, and nothing of that is recorded."""
+
+    def in_steps(forward, start, distribution):
+        with fixed_kernels(policy.base.model.config):
+            decoding = Decoding(forward, start, distribution)
+            for _ in range(start.uniform.shape[1]):
+                decoding.step()
+        assert not decoding.running.all()
+        return Decoded(decoding.tokens, decoding.logprob, decoding.length)
+
+    policy = tiny_policy(moved=True, temperature=1.7, kv_heads=kv_heads)
+    sampler = LocalSampler(policy, max_new_tokens=12, rows=1024, merged=False)
+    expected = ask(sampler, PROMPTS, 30, 5, "deployed")
+    attention = policy.base.model.config._attn_implementation
+    monkeypatch.setattr("projected_grpo.sampling.local.decode", in_steps)
+    found = ask(sampler, PROMPTS, 30, 5, "deployed")
+    assert [c.tokens for c in found] == [c.tokens for c in expected]
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(torch.tensor(one.logprob), torch.tensor(other.logprob), rtol=1e-4, atol=1e-4)
+    assert policy.base.model.config._attn_implementation == attention and torch.are_deterministic_algorithms_enabled() is False
+
+
+def test_rows_of_all_states_go_through_the_adapter_beside_each_other_and_follow_an_update():
+    policy = tiny_policy(moved=True, temperature=2.0)
+    merged, adapted = (LocalSampler(policy, max_new_tokens=12, rows=1024, merged=way) for way in (True, False))
+    requests = [Request(state, PROMPTS, copies, derive_seeds(3, 7, state)) for state, copies in (("full", 6), ("base", 1), ("deployed", 2))]
+
+    def tokens(sampler) -> list[list[list[int]]]:
+        return [[c.tokens for c in completions] for completions in sampler.sample(requests)]
+
+    before = tokens(adapted)
+    assert before == tokens(merged) and [len(completions) for completions in before] == [18, 3, 6]
+    with torch.no_grad():
+        for layer in policy.layers.values():
+            layer.dB += 0.05
+    after = tokens(adapted)
+    assert after == tokens(merged) and after[0] != before[0] and after[1] == before[1]

@@ -46,6 +46,7 @@ class AdapterContext:
 
     enabled: bool = True
     masks: BlockMasks | None = None  # None: both blocks present, both with gradient
+    factors: dict[str, tuple[Tensor, Tensor]] | None = None  # layer name -> (down, up) to use in place of those made from its parameters
     pooling: Tensor | None = None  # (B, T) weights; where set, layers record their pooled deployed bottleneck
     pooled: dict[str, Tensor] = field(default_factory=dict)  # layer name -> (B, r)
     probes: dict[str, Tensor] | None = None  # layer name -> (B, 1, r) zeros: the deployed bottleneck is multiplied by 1 + probe
@@ -64,36 +65,44 @@ def adapter_state(context: AdapterContext, **values) -> Iterator[None]:
             setattr(context, name, value)
 
 
+def masked(z: Float[Tensor, "B T columns"], mask: Float[Tensor, "B 2"], rank: int) -> Float[Tensor, "B T columns"]:
+    """z with each block's columns times the block's mask; they are r of the deployed block and r of the quarantine in turn."""
+    blocks = z.unflatten(-1, (-1, 2, rank))
+    return (blocks * mask[:, None, None, :, None].to(z.dtype)).flatten(-3)
+
+
 class MaskedDown(torch.autograd.Function):
     """z = x @ down.T whose gradient reaches `down` where the mask g is 1, and x everywhere."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, down: Tensor, g: Tensor) -> Tensor:
+    def forward(ctx, x: Tensor, down: Tensor, g: Tensor, rank: int) -> Tensor:
         ctx.save_for_backward(x, down, g)
+        ctx.rank = rank
         return linear(x, down)
 
     @staticmethod
-    def backward(ctx, dz: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx, dz: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         x, down, g = ctx.saved_tensors
         dx = dz @ down if ctx.needs_input_grad[0] else None
-        ddown = (dz * g).flatten(0, -2).T @ x.flatten(0, -2)
-        return dx, ddown, None
+        ddown = masked(dz, g, ctx.rank).flatten(0, -2).T @ x.flatten(0, -2)
+        return dx, ddown, None, None
 
 
 class MaskedUp(torch.autograd.Function):
     """(z * f) @ up.T whose gradient reaches `up` where the mask g is 1, and z where u is."""
 
     @staticmethod
-    def forward(ctx, z: Tensor, up: Tensor, f: Tensor, g: Tensor, u: Tensor) -> Tensor:
+    def forward(ctx, z: Tensor, up: Tensor, f: Tensor, g: Tensor, u: Tensor, rank: int) -> Tensor:
         ctx.save_for_backward(z, up, g, u)
-        return linear(z * f, up)
+        ctx.rank = rank
+        return linear(masked(z, f, rank), up)
 
     @staticmethod
-    def backward(ctx, dy: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx, dy: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         z, up, g, u = ctx.saved_tensors
-        dz = (dy @ up) * u
-        dup = dy.flatten(0, -2).T @ (z * g).flatten(0, -2)
-        return dz, dup, None, None, None
+        dz = masked(dy @ up, u, ctx.rank)
+        dup = dy.flatten(0, -2).T @ masked(z, g, ctx.rank).flatten(0, -2)
+        return dz, dup, None, None, None, None
 
 
 class AdaptedLayer(nn.Module, ABC):
@@ -142,15 +151,14 @@ class AdaptedLayer(nn.Module, ABC):
         y = self.base(x)
         if not self.context.enabled:
             return y
-        down, up = (factor.to(x.dtype) for factor in self.factors())
-        masks = self.context.masks
+        held, masks = self.context.factors, self.context.masks
+        down, up = held[self.name] if held else (factor.to(x.dtype) for factor in self.factors())
         if masks is None:
             z = linear(x, down)  # (B, T, columns)
             delta = linear(z, up)
         else:
-            f, g, u = (self._columns(mask, len(down)).to(x.dtype) for mask in (masks.forward, masks.gradient, masks.upstream))
-            z = MaskedDown.apply(x, down, g)
-            delta = MaskedUp.apply(z, up, f, g, u)
+            z = MaskedDown.apply(x, down, masks.gradient, self.rank)
+            delta = MaskedUp.apply(z, up, masks.forward, masks.gradient, masks.upstream, self.rank)
         bottleneck = z[..., -2 * self.rank : -self.rank]
         if self.context.pooling is not None:
             self.context.pooled[self.name] = torch.einsum("bt,btr->br", self.context.pooling, bottleneck.to(self.context.pooling.dtype))
@@ -158,9 +166,6 @@ class AdaptedLayer(nn.Module, ABC):
             probed = bottleneck * self.context.probes[self.name]
             delta = delta + linear(probed.to(x.dtype), self.deployed_up().to(x.dtype))
         return y + delta
-
-    def _columns(self, mask: Float[Tensor, "B 2"], columns: int) -> Float[Tensor, "B 1 columns"]:
-        return mask.repeat_interleave(self.rank, dim=1).repeat(1, columns // (2 * self.rank))[:, None, :]
 
     def merged(self, deployed_only: bool) -> Float[Tensor, "d_out d_in"]:
         """The weight of the plain linear layer that computes this one, with both blocks or the quarantine ablated."""

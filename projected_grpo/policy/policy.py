@@ -1,6 +1,7 @@
 """The policy: a frozen base model with an adapter, and the log-probabilities that training needs."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -48,6 +49,14 @@ class Policy:
     def _remembered(self) -> tuple[AbstractContextManager, AbstractContextManager]:
         """Around a layer's forward pass, and around its repetition: the adapter is then in the state that it has now."""
         return nullcontext(), adapter_state(self.context, **vars(self.context))
+
+    @contextmanager
+    def held_factors(self) -> Iterator[None]:
+        """Within it the adapter is that of now, its factors made once and not in every forward pass. No gradient reaches it."""
+        dtype = self.base.model.dtype
+        factors = {name: tuple(f.detach().to(dtype) for f in layer.factors()) for name, layer in self.layers.items()}
+        with adapter_state(self.context, factors=factors):
+            yield
 
     def logp(self, batch: TokenBatch, masks: BlockMasks | None = None) -> Float[Tensor, "B L"]:
         """Log-probability of each completion token, nats; 0 past a row's length. Carries gradient where it is on.

@@ -1,0 +1,85 @@
+"""The decode loop: a token of every row a step, each drawn by inverting the cumulative distribution at a uniform number.
+
+Rows that ended are dropped from the cache, which grows in place.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import Cache
+
+from projected_grpo.policy.adapter import BlockMasks
+
+DROP_BELOW = 0.8  # share of live rows below which the cache is compacted
+
+# (tokens (R, 1), attention mask, positions (R, 1), cache, block masks of the rows) -> logits of the next token (R, V)
+Forward = Callable[[Tensor, Tensor, Tensor, Cache, BlockMasks | None], Tensor]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What turns logits into a token."""
+
+    temperature: float
+    eos_id: int
+
+    def draw(self, logits: Float[Tensor, "R V"], uniform: Float[Tensor, " R"]) -> tuple[Int[Tensor, " R"], Float[Tensor, " R"]]:
+        """A token of each row, and its log-probability in nats."""
+        logp = (logits.float() / self.temperature).log_softmax(-1)
+        chosen = invert(logp, uniform)
+        return chosen, logp.gather(1, chosen[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """R rows whose prompts, padded on the left, are in the cache."""
+
+    logits: Float[Tensor, "R V"]  # of the first token
+    cache: Cache
+    mask: Int[Tensor, "R T"]  # 1 on the prompt, 0 on its padding
+    blocks: BlockMasks | None  # None where all rows are sampled with both blocks, or from merged weights
+    uniform: Float[Tensor, "R N"]  # a number of each row and position
+
+
+@dataclass(frozen=True)
+class Decoded:
+    tokens: Int[Tensor, "R N"]
+    logprob: Float[Tensor, "R N"]  # nats
+    length: Int[Tensor, " R"]  # the end token included
+
+
+def decode(forward: Forward, start: Prefilled, distribution: Distribution) -> Decoded:
+    logits, mask, blocks = start.logits, start.mask, start.blocks
+    rows, longest = start.uniform.shape
+    device = logits.device
+    tokens = torch.zeros(rows, longest, dtype=torch.long, device=device)
+    logprob = torch.zeros(rows, longest, device=device)
+    length = torch.zeros(rows, dtype=torch.long, device=device)
+    live = torch.arange(rows, device=device)  # rows that are in the cache
+    running = torch.ones(rows, dtype=torch.bool, device=device)
+    for step in range(longest):
+        chosen, chance = distribution.draw(logits, start.uniform[live, step])
+        now = live[running]
+        tokens[now, step] = chosen[running]
+        logprob[now, step] = chance[running]
+        length[now] += 1
+        running = running & (chosen != distribution.eos_id)
+        if not running.any() or step + 1 == longest:
+            break
+        if running.float().mean() < DROP_BELOW:
+            start.cache.batch_select_indices(running.nonzero()[:, 0])
+            live, chosen, mask, blocks = live[running], chosen[running], mask[running], blocks and blocks.select(running)
+            running = running[running]
+        mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
+        logits = forward(chosen[:, None], mask, mask.sum(1, keepdim=True) - 1, start.cache, blocks)
+    return Decoded(tokens, logprob, length)
+
+
+def invert(logp: Float[Tensor, "R V"], uniform: Float[Tensor, " R"]) -> Int[Tensor, " R"]:
+    """The token at which the cumulative distribution of each row passes `uniform`."""
+    cumulative = logp.double().exp().cumsum(-1)
+    target = (uniform * cumulative[:, -1])[:, None]
+    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=logp.shape[1] - 1)
