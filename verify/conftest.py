@@ -13,7 +13,7 @@ from verify.workspace import commit, copy_project, dvc, edit
 # In this order before all others: the first file makes the shared workspaces while another process runs files that need none.
 FIRST = (
     "verify_pipeline", "verify_environment_containment", "verify_environment", "verify_attacks", "verify_curricula", "verify_dvc",
-    "verify_campaign", "verify_ranks", "verify_reanalyse",
+    "verify_demonstrations", "verify_campaign", "verify_ranks", "verify_reanalyse",
 )  # fmt: skip
 
 # The gates' tensors are tiny, other processes share the cores, and the same bytes hold for one number of threads.

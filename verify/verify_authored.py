@@ -19,7 +19,7 @@ from projected_grpo.problems.demonstrations import chat_demonstrations
 from projected_grpo.problems.prompts import program_of
 from projected_grpo.scale import AuthoredProblems
 from verify.sandbox import sandbox
-from verify.verify_curricula import check_pool
+from verify.verify_demonstrations import check_pool
 from verify.verify_leetcode import _chat
 
 FOLDER = Path("data/problems")

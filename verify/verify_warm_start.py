@@ -1,0 +1,46 @@
+"""A warm start loads what was trained, and nothing stands in for a missing adapter."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from projected_grpo.policy.base import Base
+from projected_grpo.policy.origin import AdapterError
+from projected_grpo.policy.policy import ADAPTER_FILE, Policy
+from stages.train_arm import warm_start
+from verify.curriculum import trainer
+from verify.tiny import tiny_init, tiny_model, tiny_policy, tiny_tokenizer
+
+
+def test_a_warm_start_loads_the_adapter_and_decay_pulls_to_the_initialization(tmp_path):
+    earlier = tiny_policy(moved=True)
+    earlier.save(tmp_path / "start")
+    policy = tiny_policy(moved=False)
+    warm_start(policy, tmp_path / "start")
+    assert all(torch.equal(tensor, earlier.state()[name]) for name, tensor in policy.state().items())
+    run = trainer(policy, {})
+    before = [parameter.detach().clone() for parameter in policy.parameters()]
+    for parameter in policy.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    run.optimizer.step()
+    train = run.settings.scale.train
+    for parameter, old in zip(policy.parameters(), before):
+        torch.testing.assert_close(parameter.detach(), old * (1 - train.learning_rate * train.decay))
+
+
+def test_the_zero_start_is_a_readme_alone_and_anything_else_without_an_adapter_is_refused(tmp_path):
+    policy = tiny_policy(moved=False)
+    warm_start(policy, Path("starts/zero"))
+    assert not any(parameter.any() for parameter in policy.parameters())
+    with pytest.raises(AdapterError, match="absent: is no folder; curriculum.warm_start names"):
+        warm_start(policy, tmp_path / "absent")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/run.json").write_text("{}")
+    with pytest.raises(AdapterError, match=f"{ADAPTER_FILE}: missing"):
+        warm_start(policy, tmp_path / "train")
+    tiny_policy(moved=True).save(tmp_path / "start")
+    model = tiny_model()
+    other = Policy(Base(model, tiny_tokenizer()), tiny_init(model, seed=7), 1.0)
+    with pytest.raises(AdapterError, match="found adapter.seed 0, expected 7"):
+        warm_start(other, tmp_path / "start")
