@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from projected_grpo.errors import InputError
-from projected_grpo.scale import LocalSampling, Sampling, Train
+from projected_grpo.scale import Sampling, Train
 
 UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 SIZE = r"([\d.]+) (bytes|KiB|MiB|GiB)"
@@ -41,10 +41,13 @@ def forward_lever(train: Train, sampling: Sampling) -> Lever:
     return Lever("train.micro_tokens", train.micro_tokens, sampling.max_prompt_tokens + sampling.max_new_tokens, otherwise)
 
 
-def sampling_lever(sampling: LocalSampling, group: int) -> Lever:
-    """Of our own decode loop; vLLM plans its memory before it samples. `group`: rollouts of a prompt."""
-    otherwise = f"lower train.group, which is {group}, or sampling.max_new_tokens, which is {sampling.max_new_tokens}"
-    return Lever("sampling.rows", sampling.rows, group, otherwise)
+def sampling_lever(rows: int, copies: int, max_new_tokens: int) -> Lever:
+    """Of our own decode loop; vLLM plans its memory before it samples. `copies`: completions of a prompt."""
+    otherwise = (
+        f"lower the completions of a prompt, which are {copies} here (train.group, eval.samples, eval.oracle_samples or "
+        f"pairs.generated.samples), or sampling.max_new_tokens, which is {max_new_tokens}"
+    )
+    return Lever("sampling.rows", rows, copies, otherwise)
 
 
 @contextmanager
@@ -73,7 +76,7 @@ def shortage(error: torch.OutOfMemoryError, lever: Lever, resident: int) -> Memo
         advice = lever.otherwise
     return MemoryShortage(
         f"the GPU is out of memory: at least {_gib(needed)} are needed, {_gib(resident)} of them whatever {lever.key} is, and "
-        f"this process can have {_gib(limit)}; {advice}. Checkpoints stay, and a run of the same inputs goes on from the last one."
+        f"this process can have {_gib(limit)}; {advice}. Finished stages stay, and training goes on from its last checkpoint."
     )
 
 

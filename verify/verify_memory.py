@@ -32,7 +32,7 @@ def test_the_setting_is_lowered_by_what_it_can_have_beside_what_is_resident():
     assert "at least 70.0 GiB are needed, 20.0 GiB of them whatever" in message and "can have 61.5 GiB" in message
     wanted = 16384 * 0.9 * (61.5 - 20) / (70 - 20)  # 12238.8
     assert "lower train.micro_tokens from 16384 to about 12000" in message and 11e3 < wanted < 13e3
-    assert message.endswith("Checkpoints stay, and a run of the same inputs goes on from the last one.")
+    assert message.endswith("Finished stages stay, and training goes on from its last checkpoint.")
     assert "16384 to about 12000" not in str(shortage(error, LEVER, 40 * GIB))  # more is resident, so more must go
     assert "from 16384 to about 10000" in str(shortage(error, LEVER, 40 * GIB))
 
@@ -53,10 +53,10 @@ def test_where_the_least_value_is_too_much_the_message_says_what_else_to_do():
 
 def test_the_levers_are_the_settings_of_the_profile():
     """Below one rollout, or below those of one prompt, a lower value would change nothing."""
-    forward, sampling = forward_lever(SCALE.train, SCALE.sampling), sampling_lever(SCALE.sampling, SCALE.train.group)
+    forward, sampling = forward_lever(SCALE.train, SCALE.sampling), sampling_lever(SCALE.sampling.rows, SCALE.train.group, SCALE.sampling.max_new_tokens)
     assert (forward.key, forward.value, forward.least) == ("train.micro_tokens", 2048, 96 + 56)
     assert (sampling.key, sampling.value, sampling.least) == ("sampling.rows", 1024, 8)
-    assert forward.otherwise == "set train.recompute_layers=true" and "train.group, which is 8" in sampling.otherwise
+    assert forward.otherwise == "set train.recompute_layers=true" and "which are 8 here (train.group" in sampling.otherwise
     recomputed = SCALE.train.model_copy(update={"recompute_layers": True})
     assert "sampling.max_new_tokens, which is 56" in forward_lever(recomputed, SCALE.sampling).otherwise
 

@@ -22,7 +22,7 @@ from projected_grpo.grpo.rollouts import Rollouts, pay, sample_rollouts
 from projected_grpo.grpo.schedule import learning_rate
 from projected_grpo.grpo.tripwire import Tripwire
 from projected_grpo.grpo.update import Update, accumulate, behaviour_logp
-from projected_grpo.memory import advises, forward_lever, sampling_lever
+from projected_grpo.memory import advises, forward_lever
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import read_deployed
 from projected_grpo.sampling.protocol import Sampler
@@ -55,11 +55,8 @@ class Trainer:
         train = self.settings.scale.train
         self.direction = self.gate.direction  # as it was made, before any refresh
         self.deployed_copies = deployed_copies(self.settings)
-        sampling = self.settings.scale.sampling
-        forward = forward_lever(train, sampling)
-        self.levers = {"gate": forward, "update": forward}  # vLLM plans its memory before it samples
-        if sampling.engine != "vllm":
-            self.levers["sample"] = sampling_lever(sampling, train.group)
+        forward = forward_lever(train, self.settings.scale.sampling)
+        self.levers = {"gate": forward, "update": forward}
         self.tripwire = Tripwire(self.settings.curriculum.kl_limit)
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=train.learning_rate, betas=(0.9, 0.99), weight_decay=train.decay

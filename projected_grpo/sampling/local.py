@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
+from projected_grpo.memory import advises, sampling_lever
 from projected_grpo.policy.adapter import ABLATED, BlockMasks, adapter_state
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.cache import growing_cache
@@ -50,14 +51,18 @@ class LocalSampler:
             setattr(module, attribute, getattr(module, attribute).base)
 
     def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """The completions of each request, prompt by prompt, from the policy as it is now."""
+        """The completions of each request, prompt by prompt, from the policy as it is now.
+
+        Raises MemoryShortage where the GPU's memory does not suffice for `rows` completions at once.
+        """
         asked = [
             [Prompt(tokens, request.copies, seed, request.state) for tokens, seed in zip(request.prompts, request.seeds, strict=True)]
             for request in requests
         ]
-        if self.merged:
-            return [self._sample_merged(request.state, prompts) for request, prompts in zip(requests, asked)]
-        completions = iter(self._sample_adapted([prompt for prompts in asked for prompt in prompts]))
+        with advises(sampling_lever(self.rows, max(request.copies for request in requests), self.max_new_tokens)):
+            if self.merged:
+                return [self._sample_merged(request.state, prompts) for request, prompts in zip(requests, asked)]
+            completions = iter(self._sample_adapted([prompt for prompts in asked for prompt in prompts]))
         return [list(islice(completions, request.copies * len(prompts))) for request, prompts in zip(requests, asked)]
 
     def _sample_merged(self, state: State, prompts: list[Prompt]) -> list[Completion]:
