@@ -4,8 +4,8 @@ Each run lives in a temporary copy of the workspace and shares its cache, so the
 be there already (`make repro`), are made once. Two runs go on at once with one thread each, which gives more runs an
 hour on two cores than one run with two threads. Called again after a kill, this skips the experiments of the current
 commit that are finished, and a run that was killed resumes from its last checkpoint.
-Usage: `python -m bench.arms SET...`; with --short a run ends after its evaluation, which is all that the table needs, and has no
-report to compare; with --table nothing is run. `make arms` runs the set four.
+A run ends with its report: the offline gate test and the export are left out. Usage: `python -m bench.arms SET...`; with
+--table nothing is run. `make arms` runs the set four.
 """
 
 import io
@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
 from pathlib import Path
 
 import dvc.api
@@ -27,7 +26,6 @@ from projected_grpo.settings import DRAWN
 SEEDS = (41, 42, 43)
 JOBS = 2
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
-EVALUATION = ["deploy_ablate_eval"]  # with what it depends on
 METHOD = ["gate.policy=route", "gate.direction=v_act"]  # of an arm that does not say otherwise
 
 
@@ -49,13 +47,13 @@ def finished() -> list[str]:
     return subprocess.run([*DVC, "exp", "list", "--name-only"], check=True, text=True, capture_output=True).stdout.split()
 
 
-def run(name: str, settings: list[str], stages: list[str]) -> bool:
+def run(name: str, settings: list[str]) -> bool:
     began = time.monotonic()
     if name in finished():  # looked up late: a run also takes up what earlier, failed runs left in DVC's queue
         return True
     overrides = [part for item in settings for part in ("-S", item)]
     done = subprocess.run(
-        [*DVC, "exp", "run", "--temp", "-n", name, *overrides, *stages],
+        [*DVC, "exp", "run", "--temp", "-n", name, *overrides, "report"],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     print(f"{name}: {'finished' if done.returncode == 0 else 'failed'} after {time.monotonic() - began:.0f} s", flush=True)
@@ -81,13 +79,11 @@ def _rate(rate: Rate) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    chosen = cells([name for name in arguments if not name.startswith("--")])
+    chosen = cells([name for name in arguments if name != "--table"])
     if "--table" not in arguments:
-        stages = EVALUATION if "--short" in arguments else []
         with ThreadPoolExecutor(JOBS) as pool:
-            succeeded = list(pool.map(run, chosen.keys(), chosen.values(), repeat(stages)))
-        if not stages:
-            print(f"python -m stages.compare {' '.join(chosen)} --out reports/comparison")
+            succeeded = list(pool.map(run, chosen.keys(), chosen.values()))
+        print(f"python -m stages.compare {' '.join(chosen)} --out reports/comparison")
         if not all(succeeded):
             sys.exit("some runs failed; the same command runs them again")
     print("| arm | seed | qmass | held-out hack | held-out solve | train-IID hack | train-IID solve |\n|---|---|---|---|---|---|---|")

@@ -31,6 +31,7 @@ class Lever:
 
     key: str  # train.micro_tokens
     value: int
+    used: int  # of the value, by the block
     least: int  # a lower value changes nothing: one rollout, or those of one prompt
     otherwise: str  # what to do where the least is too much
 
@@ -38,16 +39,14 @@ class Lever:
 def forward_lever(train: Train, sampling: Sampling) -> Lever:
     """Of readings, log-probabilities and updates."""
     otherwise = f"lower sampling.max_new_tokens, which is {sampling.max_new_tokens}" if train.recompute_layers else "set train.recompute_layers=true"
-    return Lever("train.micro_tokens", train.micro_tokens, sampling.max_prompt_tokens + sampling.max_new_tokens, otherwise)
+    return Lever("train.micro_tokens", train.micro_tokens, train.micro_tokens, sampling.max_prompt_tokens + sampling.max_new_tokens, otherwise)
 
 
-def sampling_lever(rows: int, copies: int, max_new_tokens: int) -> Lever:
-    """Of our own decode loop; vLLM plans its memory before it samples. `copies`: completions of a prompt."""
-    otherwise = (
-        f"lower the completions of a prompt, which are {copies} here (train.group, eval.samples, eval.oracle_samples or "
-        f"pairs.generated.samples), or sampling.max_new_tokens, which is {max_new_tokens}"
-    )
-    return Lever("sampling.rows", rows, copies, otherwise)
+def sampling_lever(rows: int, used: int, copies: int, max_new_tokens: int) -> Lever:
+    """Of our own decode loop; vLLM plans its memory before it samples. `used`: completions that are decoded at once, of
+    which a prompt has `copies` at most."""
+    otherwise = f"lower sampling.max_new_tokens, which is {max_new_tokens}, or the completions of a prompt (train.group, eval.samples)"
+    return Lever("sampling.rows", rows, used, copies, otherwise)
 
 
 @contextmanager
@@ -67,7 +66,7 @@ def shortage(error: torch.OutOfMemoryError, lever: Lever, resident: int) -> Memo
         raise error  # of another kind than those that torch's CUDA allocator raises
     asked, free, held, idle = (float(match[1]) * UNITS[match[2]] for match in found)
     needed, limit, resident = held + asked, held + idle + free, min(resident, held)
-    value = _two_digits(lever.value * MARGIN * (limit - resident) / (needed - resident))
+    value = _two_digits(lever.used * MARGIN * (limit - resident) / (needed - resident))
     if needed <= limit:
         advice = f"enough, but {_gib(idle)} of it lie in pieces; set the environment variable PYTORCH_ALLOC_CONF=expandable_segments:True"
     elif value >= lever.least:

@@ -10,7 +10,7 @@ from projected_grpo.scale import Profile
 from projected_grpo.settings import check, read_yaml
 
 GIB = 2**30
-LEVER = Lever("train.micro_tokens", 16384, least=3072, otherwise="set train.recompute_layers=true")
+LEVER = Lever("train.micro_tokens", 16384, used=16384, least=3072, otherwise="set train.recompute_layers=true")
 TOY = Path("profiles/toy.yaml")
 SCALE = check(Profile, read_yaml(TOY), TOY)
 
@@ -44,6 +44,12 @@ def test_small_sizes_are_read_in_their_own_units():
     assert "to about 14000" in message  # 16384 x 0.9, less a thousandth
 
 
+def test_a_setting_that_was_not_used_up_is_lowered_below_what_was_used():
+    lever = Lever("sampling.rows", 512, used=48, least=8, otherwise="")
+    message = str(shortage(raised("10.00 GiB", "1.00 GiB", "60.00 GiB", "512.00 MiB"), lever, 20 * GIB))
+    assert "lower sampling.rows from 512 to about 35" in message and int(48 * 0.9 * (61.5 - 20) / (70 - 20)) == 35
+
+
 def test_where_the_least_value_is_too_much_the_message_says_what_else_to_do():
     message = str(shortage(raised("10.00 GiB", "1.00 GiB", "60.00 GiB", "0 bytes"), LEVER, 60 * GIB))
     assert "set train.recompute_layers=true" in message and "lower train.micro_tokens" not in message
@@ -53,10 +59,10 @@ def test_where_the_least_value_is_too_much_the_message_says_what_else_to_do():
 
 def test_the_levers_are_the_settings_of_the_profile():
     """Below one rollout, or below those of one prompt, a lower value would change nothing."""
-    forward, sampling = forward_lever(SCALE.train, SCALE.sampling), sampling_lever(SCALE.sampling.rows, SCALE.train.group, SCALE.sampling.max_new_tokens)
+    forward, sampling = forward_lever(SCALE.train, SCALE.sampling), sampling_lever(SCALE.sampling.rows, 96, SCALE.train.group, SCALE.sampling.max_new_tokens)
     assert (forward.key, forward.value, forward.least) == ("train.micro_tokens", 2048, 96 + 56)
-    assert (sampling.key, sampling.value, sampling.least) == ("sampling.rows", 1024, 8)
-    assert forward.otherwise == "set train.recompute_layers=true" and "which are 8 here (train.group" in sampling.otherwise
+    assert (sampling.key, sampling.value, sampling.used, sampling.least) == ("sampling.rows", 1024, 96, 8)
+    assert forward.otherwise == "set train.recompute_layers=true" and "sampling.max_new_tokens, which is 56" in sampling.otherwise
     recomputed = SCALE.train.model_copy(update={"recompute_layers": True})
     assert "sampling.max_new_tokens, which is 56" in forward_lever(recomputed, SCALE.sampling).otherwise
 

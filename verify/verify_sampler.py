@@ -7,7 +7,7 @@ from scipy import stats
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.sampling.decode import Decoded
 from projected_grpo.sampling.graph import Decoding, fixed_kernels
-from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.sampling.local import LocalSampler, Prompt, _parts
 from projected_grpo.sampling.protocol import Request
 from projected_grpo.seeds import derive_seeds
 from projected_grpo.policy.readings import read_deployed
@@ -122,11 +122,16 @@ def test_a_step_of_fixed_shapes_decodes_what_the_growing_cache_does(kv_heads, mo
     expected = ask(sampler, PROMPTS, 30, 5, "deployed")
     attention = policy.base.model.config._attn_implementation
     monkeypatch.setattr("projected_grpo.sampling.local.decode", in_steps)
-    found = ask(sampler, PROMPTS, 30, 5, "deployed")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        found = ask(sampler, PROMPTS, 30, 5, "deployed")
+        assert torch.are_deterministic_algorithms_enabled() and torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
     assert [c.tokens for c in found] == [c.tokens for c in expected]
     for one, other in zip(found, expected):
         torch.testing.assert_close(torch.tensor(one.logprob), torch.tensor(other.logprob), rtol=1e-4, atol=1e-4)
-    assert policy.base.model.config._attn_implementation == attention and torch.are_deterministic_algorithms_enabled() is False
+    assert policy.base.model.config._attn_implementation == attention
 
 
 def test_rows_of_all_states_go_through_the_adapter_beside_each_other_and_follow_an_update():
@@ -142,5 +147,7 @@ def test_rows_of_all_states_go_through_the_adapter_beside_each_other_and_follow_
     with torch.no_grad():
         for layer in policy.layers.values():
             layer.dB += 0.05
+    in_parts = LocalSampler(policy, max_new_tokens=12, rows=9, merged=False)  # a prompt's nine completions in one part
+    assert [[prompt.copies for prompt in part] for part in _parts([Prompt([1], n, 0, "full") for n in (6, 1, 2) * 2], 9)] == [[6, 1, 2]] * 2
     after = tokens(adapted)
-    assert after == tokens(merged) and after[0] != before[0] and after[1] == before[1]
+    assert after == tokens(in_parts) and after == tokens(merged) and after[0] != before[0] and after[1] == before[1]

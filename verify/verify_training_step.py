@@ -210,7 +210,7 @@ def test_a_gpu_that_is_too_small_is_told_by_phase_and_setting(monkeypatch):
     def fails(*given):
         raise error
 
-    for owner, name, setting in (("sampling.local.LocalSampler", "_complete", "sampling.rows"), ("grpo.loop", "read_deployed", "train.micro_tokens")):
+    for owner, name, setting in (("sampling.local.LocalSampler", "_decode", "sampling.rows"), ("grpo.loop", "read_deployed", "train.micro_tokens")):
         run = trainer(tiny_policy(moved=True))
         with monkeypatch.context() as patched:
             patched.setattr(f"projected_grpo.{owner}.{name}", fails)

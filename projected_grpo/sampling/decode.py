@@ -35,10 +35,11 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Prefilled:
-    """R rows whose prompts, padded on the left, are in the cache."""
+    """P prompts, padded on the left, are in the cache; R rows complete them."""
 
     logits: Float[Tensor, "R V"]  # of the first token
-    cache: Cache
+    cache: Cache  # of the P prompts; the decode loop takes it over
+    prompt: Int[Tensor, " R"]  # each row's place in the cache
     mask: Int[Tensor, "R T"]  # 1 on the prompt, 0 on its padding
     blocks: BlockMasks | None  # None where all rows are sampled with both blocks, or from merged weights
     uniform: Float[Tensor, "R N"]  # a number of each row and position
@@ -53,6 +54,7 @@ class Decoded:
 
 def decode(forward: Forward, start: Prefilled, distribution: Distribution) -> Decoded:
     logits, mask, blocks = start.logits, start.mask, start.blocks
+    start.cache.batch_select_indices(start.prompt)
     rows, longest = start.uniform.shape
     device = logits.device
     tokens = torch.zeros(rows, longest, dtype=torch.long, device=device)

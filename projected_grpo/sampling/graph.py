@@ -55,7 +55,8 @@ class Decoding:
         self.position = start.mask.sum(1, keepdim=True)
         self.mask = torch.zeros(rows, 1, 1, prompt + longest, dtype=torch.bool, device=device)
         self.mask[:, 0, 0, :prompt] = start.mask.bool()
-        self.cache = Cache(layers=[FixedLayer(layer, longest, self.column) for layer in start.cache.layers])
+        self.cache = Cache(layers=[FixedLayer(layer, start.prompt, longest, self.column) for layer in start.cache.layers])
+        start.cache.layers.clear()  # the prompts' own keys and values are not read again
         self.tokens = torch.zeros(rows, longest, dtype=torch.long, device=device)
         self.logprob = torch.zeros(rows, longest, device=device)
         self.length = torch.zeros(rows, dtype=torch.long, device=device)
@@ -74,11 +75,12 @@ class Decoding:
 
 
 class FixedLayer(DynamicLayer):
-    """Keys and values of one layer with room for `longest` tokens more; a step's own go into `column`."""
+    """Keys and values of one layer, each row's those of its `prompt`, with room for `longest` tokens more; a step's own go
+    into `column`."""
 
-    def __init__(self, prefilled: DynamicLayer, longest: int, column: Tensor) -> None:
+    def __init__(self, prefilled: DynamicLayer, prompt: Tensor, longest: int, column: Tensor) -> None:
         super().__init__()
-        self.keys, self.values = (_with_room(held, longest) for held in (prefilled.keys, prefilled.values))
+        self.keys, self.values = (_with_room(held, prompt, longest) for held in (prefilled.keys, prefilled.values))
         self.column, self.is_initialized = column, True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
@@ -87,10 +89,10 @@ class FixedLayer(DynamicLayer):
         return self.keys, self.values
 
 
-def _with_room(held: Tensor, longest: int) -> Tensor:
-    rows, heads, prompt, width = held.shape
-    buffer = held.new_zeros(rows, heads, prompt + longest, width)  # what is masked must still be finite
-    buffer[:, :, :prompt] = held
+def _with_room(held: Tensor, prompt: Tensor, longest: int) -> Tensor:
+    _, heads, filled, width = held.shape
+    buffer = held.new_zeros(len(prompt), heads, filled + longest, width)  # what is masked must still be finite
+    buffer[:, :, :filled] = held[prompt]
     return buffer
 
 
@@ -116,7 +118,8 @@ AttentionInterface.register(GROUPED, grouped_decode)
 
 @contextmanager
 def fixed_kernels(config: PreTrainedConfig) -> Iterator[None]:
-    """Attention of one token; and torch's plain index kernels, since no index here occurs twice, so their order is of no account."""
+    """Attention of one token; and kernels that torch does not call deterministic: those that write at an index, of which none
+    occurs twice here, and the cumulative sum, of which it has no other on a GPU."""
     attention, strict = config._attn_implementation, torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     config._attn_implementation = GROUPED

@@ -5,7 +5,7 @@ weight would round the adapter away, so a bfloat16 model is sampled through the 
 with rows of all states beside each other.
 
 A prompt is prefilled once and its cache repeated for the group. A completion's uniform numbers belong to its prompt, copy
-and position, so it does not depend on the rows beside it.
+and position, whatever rows are beside it.
 """
 
 import copy
@@ -21,7 +21,7 @@ from projected_grpo.memory import advises, sampling_lever
 from projected_grpo.policy.adapter import ABLATED, BlockMasks, adapter_state
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.cache import growing_cache
-from projected_grpo.sampling.decode import Distribution, Prefilled, decode
+from projected_grpo.sampling.decode import Decoded, Distribution, Prefilled, decode
 from projected_grpo.sampling.graph import decode_in_graph
 from projected_grpo.sampling.protocol import Completion, Request, State
 
@@ -30,6 +30,8 @@ PRESENT = {"base": (0.0, 0.0), "full": (1.0, 1.0), "deployed": ABLATED}  # of ea
 
 @dataclass(frozen=True)
 class Prompt:
+    """One prompt of a request; the fields are those of Request."""
+
     tokens: list[int]
     copies: int
     seed: int
@@ -59,27 +61,30 @@ class LocalSampler:
             [Prompt(tokens, request.copies, seed, request.state) for tokens, seed in zip(request.prompts, request.seeds, strict=True)]
             for request in requests
         ]
-        with advises(sampling_lever(self.rows, max(request.copies for request in requests), self.max_new_tokens)):
-            if self.merged:
-                return [self._sample_merged(request.state, prompts) for request, prompts in zip(requests, asked)]
-            completions = iter(self._sample_adapted([prompt for prompts in asked for prompt in prompts]))
-        return [list(islice(completions, request.copies * len(prompts))) for request, prompts in zip(requests, asked)]
+        if self.merged:
+            return [self._sample_merged(request.state, prompts) for request, prompts in zip(requests, asked)]
+        return self._sample_adapted(asked)
 
     def _sample_merged(self, state: State, prompts: list[Prompt]) -> list[Completion]:
         self._merge(state)
-        return [completion for part in _parts(prompts, self.rows) for completion in self._complete(part, None)]
+        return [completion for part in _parts(prompts, self.rows) for found in self._complete(part, None) for completion in found]
 
-    def _sample_adapted(self, prompts: list[Prompt]) -> list[Completion]:
+    def _sample_adapted(self, asked: list[list[Prompt]]) -> list[list[Completion]]:
+        """The states of a prompt lie beside each other, so a group is in one part."""
+        order = sorted((place, request) for request, prompts in enumerate(asked) for place in range(len(prompts)))
         training = self.model.training
         self.model.eval()  # transformers drops the cache where it checkpoints layers in training mode
         completions = []
         with self.policy.held_factors():
-            for part in _parts(prompts, self.rows):
+            for part in _parts([asked[request][place] for place, request in order], self.rows):
                 states = {prompt.state for prompt in part}
                 with adapter_state(self.policy.context, enabled=states != {"base"}):
                     completions += self._complete(part, None if len(states) == 1 and "deployed" not in states else _blocks(part))
         self.model.train(training)
-        return completions
+        found: list[list[Completion]] = [[] for _ in asked]
+        for (_, request), group in zip(order, completions, strict=True):
+            found[request] += group
+        return found
 
     @torch.no_grad()
     def _merge(self, state: State) -> None:
@@ -87,22 +92,25 @@ class LocalSampler:
             weight = layer.base.weight if state == "base" else layer.merged(deployed_only=state == "deployed")
             self.model.get_submodule(name).weight.copy_(weight)
 
-    @torch.inference_mode()
-    def _complete(self, prompts: list[Prompt], blocks: BlockMasks | None) -> list[Completion]:
-        """`blocks` has a row for each prompt."""
+    def _complete(self, prompts: list[Prompt], blocks: BlockMasks | None) -> list[list[Completion]]:
+        """The completions of each prompt. `blocks` has a row for each prompt."""
+        copies = [prompt.copies for prompt in prompts]
+        with advises(sampling_lever(self.rows, sum(copies), max(copies), self.max_new_tokens)), torch.inference_mode():
+            found = self._decode(prompts, blocks)
+        rows = zip(found.tokens.tolist(), found.logprob.tolist(), found.length.tolist())
+        completions = iter([Completion(row[:n], chances[:n]) for row, chances, n in rows])
+        return [list(islice(completions, count)) for count in copies]
+
+    def _decode(self, prompts: list[Prompt], blocks: BlockMasks | None) -> Decoded:
         device = self.model.device
         uniform = torch.cat([_uniform(prompt.copies, self.max_new_tokens, prompt.seed) for prompt in prompts]).to(device)
         blocks = blocks and blocks.to(device)
         logits, cache, mask = self._prefill([prompt.tokens for prompt in prompts], blocks)
         row = torch.arange(len(prompts)).repeat_interleave(torch.tensor([prompt.copies for prompt in prompts])).to(device)
-        cache.batch_select_indices(row)
-        start = Prefilled(logits[row], cache, mask[row], blocks and blocks.select(row), uniform)
+        start = Prefilled(logits[row], cache, row, mask[row], blocks and blocks.select(row), uniform)
         if device.type == "cuda":
-            found = decode_in_graph(self._forward, start, self.distribution, self.model.config)
-        else:
-            found = decode(self._forward, start, self.distribution)
-        rows = zip(found.tokens.tolist(), found.logprob.tolist(), found.length.tolist())
-        return [Completion(row[:n], chances[:n]) for row, chances, n in rows]
+            return decode_in_graph(self._forward, start, self.distribution, self.model.config)
+        return decode(self._forward, start, self.distribution)
 
     def _prefill(self, prompts: list[list[int]], blocks: BlockMasks | None) -> tuple[Tensor, Cache, Tensor]:
         """Last logits (P, V), cache and attention mask (P, T) of left-padded prompts."""
