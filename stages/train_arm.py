@@ -90,6 +90,8 @@ def main(
     key = fingerprint(settings.model_dump_json(exclude={"placebo": True, "scale": MEMORY_ALONE}), inputs, CODE)
     first = ranks.rank() == 0
     checkpoints = Checkpoints(scratch_root() / key) if first else None
+    if checkpoints:
+        print(f"{checkpoints.steps()} steps are done, by checkpoints of these settings, inputs, code and number of threads", flush=True)
     progress = Progress(train.steps)
     ground_truth = ["--problems", str(problems), "--ground-truth", str(monitor / "ground_truth.parquet")]
     command = [sys.executable, "-m", "stages.ground_truth_monitor", *ground_truth]

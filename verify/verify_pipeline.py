@@ -174,7 +174,7 @@ def test_a_monitor_is_recorded_changes_advantages_and_resumes_to_the_same_bytes(
 def test_a_checkpoint_of_other_settings_is_never_picked_up(workspace, finished, tmp_path):
     kill_when(workspace, train(tmp_path / "killed"), "*/step-000002/state.pt")
     edit(workspace / "params.yaml", "seed: 41", "seed: 43")
-    run(train(tmp_path / "other"), workspace)
+    assert "0 steps are done, by checkpoints of these settings" in run(train(tmp_path / "other"), workspace).stdout
     assert json.loads((tmp_path / "other/run.json").read_text())["resumed_from_step"] is None
     assert tables(tmp_path / "other")["rollouts"] != tables(finished["v_act"] / "artifacts/train")["rollouts"]
 
@@ -185,8 +185,9 @@ def test_a_run_that_needs_less_memory_goes_on_from_the_checkpoint(workspace, tmp
     edit(workspace / "profiles/smoke.yaml", r"micro_tokens: \d+", "micro_tokens: 100")
     edit(workspace / "profiles/smoke.yaml", r"recompute_layers: false", "recompute_layers: true")
     edit(workspace / "profiles/smoke.yaml", r"rows: \d+", "rows: 4")
-    run(train(tmp_path / "smaller"), workspace)
-    assert json.loads((tmp_path / "smaller/run.json").read_text())["resumed_from_step"] >= 2
+    said = run(train(tmp_path / "smaller"), workspace).stdout
+    done = json.loads((tmp_path / "smaller/run.json").read_text())["resumed_from_step"]
+    assert done >= 2 and f"{done} steps are done, by checkpoints of these settings" in said
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_folder(finished, tmp_path):

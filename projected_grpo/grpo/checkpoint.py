@@ -59,6 +59,11 @@ class Checkpoints:
     def _complete(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if path.suffix == "")
 
+    def steps(self) -> int:
+        """Steps behind the last whole checkpoint; 0 at the start of a run."""
+        complete = self._complete()
+        return int(complete[-1].name.removeprefix("step-")) if complete else 0
+
     def latest(self) -> dict | None:
         """The state of the last whole checkpoint, or None at the start of a run."""
         complete = self._complete()

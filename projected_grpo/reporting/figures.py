@@ -36,7 +36,7 @@ def states_figure(cells: Sequence[Cell]) -> str:
         panels = figure.subplots(1, len(titles), sharey=True)
         for axis, (name, title) in zip(panels, titles.items()):
             for place, data in enumerate(DATA):
-                for shift, state in zip((-0.24, 0.0, 0.24), STATES):
+                for shift, state in zip((-0.3, 0.0, 0.3), STATES):
                     _point(axis, place + shift, getattr(find(cells, data, state), name), state)
             axis.set(title=title, xlim=(-0.55, len(DATA) - 0.45))
             axis.set_xticks(range(len(DATA)), [DATA_NAMES[data].replace(", ", ",\n") for data in DATA])
@@ -202,6 +202,6 @@ def _point(axis: Axes, place: float, rate: Rate, state: str, horizontal: bool = 
     axis.errorbar(x, y, **{"xerr" if horizontal else "yerr": ends}, **drawn)
     if not horizontal:
         axis.annotate(
-            f"{rate.value:.2f}", (place, rate.high), xytext=(0, 3), textcoords="offset points", ha="center",
-            color=STATE_COLOURS[state], fontsize=7.5,
+            f"{rate.value:.2f}".removeprefix("0"), (place, rate.high), xytext=(0, 3), textcoords="offset points", ha="center",
+            color=STATE_COLOURS[state], fontsize=7,
         )
