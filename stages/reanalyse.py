@@ -1,4 +1,4 @@
-"""Label and test saved rollouts again, without training: labels, 2x2, diagnostics, offline gate test, and a campaign's verdict.
+"""Label and test saved rollouts again, without training: labels, 2x2, diagnostics, offline gate test, a campaign's verdict, the page.
 
 Rollouts come from a revision or an archive. The ground-truth monitor is the code of the working folder; with --pairs,
 v_act and its controls are extracted again at the untrained policy. What changed is printed.
@@ -19,13 +19,14 @@ from projected_grpo.parquet import read_rows, write_table
 from projected_grpo.problems.pairs import audit_pairs, select_pairs
 from projected_grpo.reporting.archive import unpack
 from projected_grpo.reporting.changes import label_changes, rate_changes, verdict_changes
-from projected_grpo.reporting.saved import DIRECTION_NAMES, MODEL, Run, Saved, add_direction, fetch
+from projected_grpo.reporting.saved import DIRECTION_NAMES, MODEL, RUN_FACTS, Run, Saved, add_direction, fetch
 from projected_grpo.runtime import run_stage
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PAIRS, PROBLEMS
-from stages import collect_cells, extract_directions, gate_diagnostics, label_rollouts, offline_gate, verdict
+from stages import collect_cells, extract_directions, gate_diagnostics, label_rollouts, offline_gate, report, report_campaign, verdict
 
-ARTIFACTS, DIRECTIONS, NEW_PAIRS = Path("artifacts"), Path("artifacts/directions"), Path("artifacts/new_pairs.parquet")
+ARTIFACTS, REPORTS = Path("artifacts"), Path("reports")
+DIRECTIONS, NEW_PAIRS = ARTIFACTS / "directions", ARTIFACTS / "new_pairs.parquet"
 FROM_PAIRS = ("v_act", "shuffled", "flipped")  # v_act is first, so its folder gets the pairs' differences
 BESIDE = ("irrelevant", "self_generated", "oracle")  # v_act in the offline gate test
 
@@ -83,15 +84,30 @@ def analyse(run: Run, directions: list[Path]) -> None:
 
 
 def summarise(saved: Saved, beside: list[Path]) -> None:
-    """The offline gate test of the run, or of the campaign's chosen run, and what the campaign's cells say together."""
+    """The offline gate test of the run, or of the campaign's chosen run, what the campaign's cells say together, and the page."""
     home = saved.campaign or ARTIFACTS
+    gate_test, nulls = home / "offline_gate.parquet", home / "null_histograms.parquet"
     for run in saved.tested:
         tables = [run.home / name for name in ("train/features.parquet", "train/rollouts.parquet", "labels.parquet")]
-        offline_gate.main(*tables, DIRECTIONS / "v_act", beside, home / "offline_gate.parquet", home / "null_histograms.parquet")
-    if saved.verdict:
-        cells, outcomes, table = home / "cells.parquet", home / "outcomes.parquet", saved.verdict.with_suffix(".md")
-        collect_cells.main(home / "params.yaml", home / "cells", home / "arms", cells, outcomes)
-        verdict.main(cells, outcomes, home / "plan.md", ARTIFACTS / "pairs.parquet", saved.verdict, table)
+        offline_gate.main(*tables, DIRECTIONS / "v_act", beside, gate_test, nulls)
+    if not saved.verdict:
+        report_run()
+        return
+    cells, outcomes, plan = home / "cells.parquet", home / "outcomes.parquet", home / "plan.md"
+    collect_cells.main(home / "params.yaml", home / "cells", home / "arms", cells, outcomes)
+    verdict.main(cells, outcomes, plan, ARTIFACTS / "pairs.parquet", saved.verdict, saved.verdict.with_suffix(".md"))
+    if saved.tested:  # the page draws the offline gate test
+        audit, problems, page = ARTIFACTS / "pair_audit.parquet", ARTIFACTS / "problems.parquet", saved.verdict.with_name("report.html")
+        report_campaign.main(home.name, home / "cells", cells, outcomes, saved.verdict, plan, gate_test, nulls, audit, problems, page)
+
+
+def report_run() -> None:
+    """The report of a single run, from the tables that were made again."""
+    tables = [ARTIFACTS / f"{name}.parquet" for name in ("problems", "pairs", "eval", "diagnostics")]
+    training = [ARTIFACTS / "train" / f"{name}.parquet" for name in ("steps", "rollouts", "gate")]
+    facts = [REPORTS / f"{name}.json" for name in ("manifest", "metrics", "frontier")]
+    labels, run = ARTIFACTS / "labels.parquet", ARTIFACTS / RUN_FACTS
+    report.main(*tables, *training, labels, run, *facts, REPORTS / "plots", REPORTS / "report.html")
 
 
 if __name__ == "__main__":

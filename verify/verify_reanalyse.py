@@ -58,6 +58,8 @@ def test_an_unchanged_run_gives_the_same_bytes_from_the_cache_alone(workspace, f
     for name in RESULTS:
         saved = finished["v_act"] / "artifacts" / f"{name}.parquet"
         assert (tmp_path / "out/artifacts" / saved.name).read_bytes() == saved.read_bytes(), name
+    for name in ("metrics.json", "frontier.json", "manifest.json", "plots/training.csv", "report.html"):
+        assert (tmp_path / "out/reports" / name).read_bytes() == (finished["v_act"] / "reports" / name).read_bytes(), name
     printed = counts(capsys.readouterr().out)
     assert set(printed) == set(LABELS.columns) - {"rollout_id"} and not any(map(sum, printed.values()))
     assert printed["exploited"] == [0, 0] and not Path("artifacts").exists()
@@ -144,6 +146,9 @@ def test_a_campaign_survives_its_archive_and_changed_labels_are_counted(campaign
     assert cell["hack_rate"] == pytest.approx(json.loads(Path("reports/metrics.json").read_text())["hack_rate"], abs=5e-5)
     verdict = json.loads((tmp_path / "out" / CAMPAIGN / "reports/verdict.json").read_text())
     assert {contrast["verdict"] for contrast in verdict["contrasts"]} == {"not informative"}
+
+    page = (tmp_path / "out" / CAMPAIGN / "reports/report.html").read_text()
+    assert "not informative" in page.split("<h2>")[0] and f"{cell['hack_rate']:.2f}" in page.split("<h2>Frontier")[1]
 
     claimed = tmp_path / "verdict.json"
     claimed.write_text(json.dumps(verdict).replace('"not informative"', '"v_act beats Haar"'))

@@ -21,8 +21,8 @@ from projected_grpo.reporting.manifest import Arm
 from projected_grpo.reporting.verdict import arm_name
 from projected_grpo.settings import Gate, SettingsError, load_settings
 from projected_grpo.tables import (
-    DIAGNOSTICS, DIFFERENCES, DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GATE, GROUND_TRUTH, LABELS, PAIRS, PROBLEMS,
-    ROLLOUTS, STEPS, ZONES,
+    DIAGNOSTICS, DIFFERENCES, DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GATE, GROUND_TRUTH, LABELS, PAIR_AUDIT, PAIRS,
+    PROBLEMS, ROLLOUTS, STEPS, ZONES,
 )  # fmt: skip
 
 WORKSPACE = "workspace"
@@ -34,7 +34,7 @@ RUN_TABLES = {
 }  # fmt: skip
 DIRECTION_NAMES = get_args(Gate.model_fields["direction"].annotation)
 SHARED_TABLES = {
-    "problems": PROBLEMS, "ground_truth": GROUND_TRUTH, "pairs": PAIRS, "directions/v_act/differences": DIFFERENCES,
+    "problems": PROBLEMS, "ground_truth": GROUND_TRUTH, "pairs": PAIRS, "pair_audit": PAIR_AUDIT, "directions/v_act/differences": DIFFERENCES,
     **{f"directions/{name}/direction": DIRECTIONS for name in DIRECTION_NAMES},
 }  # fmt: skip
 
