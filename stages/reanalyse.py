@@ -97,8 +97,9 @@ def summarise(saved: Saved, beside: list[Path]) -> None:
     collect_cells.main(home / "params.yaml", home / "cells", home / "arms", cells, outcomes)
     verdict.main(cells, outcomes, plan, ARTIFACTS / "pairs.parquet", saved.verdict, saved.verdict.with_suffix(".md"))
     if saved.tested:  # the page draws the offline gate test
-        audit, problems, page = ARTIFACTS / "pair_audit.parquet", ARTIFACTS / "problems.parquet", saved.verdict.with_name("report.html")
-        report_campaign.main(home.name, home / "cells", cells, outcomes, saved.verdict, plan, gate_test, nulls, audit, problems, page)
+        audit, problems, pages = ARTIFACTS / "pair_audit.parquet", ARTIFACTS / "problems.parquet", saved.verdict.parent
+        read = (home / "cells", cells, outcomes, saved.verdict, plan, gate_test, nulls, audit, problems)
+        report_campaign.main(home.name, *read, pages / "report.html", pages / "figures")
 
 
 def report_run() -> None:

@@ -1,5 +1,6 @@
 """Report a campaign: the verdict, the runs of all arms and seeds, the gate, and the rollouts to read, on one page."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ def main(
     pair_audit: Annotated[Path, typer.Option(help="Table pair_audit.")],
     problems: Annotated[Path, typer.Option(help="Table problems.")],
     html: Annotated[Path, typer.Option(help="The report, written as one page.")],
+    figures: Annotated[Path, typer.Option(help="Folder of the page's panels, <figure>-<panel>.svg, written.")],
     browser_rollouts: Annotated[int, typer.Option(help="At most so many rollouts are in the page.", min=1)] = 50_000,
 ) -> None:
     cell_table = frame(cells, CELLS)
@@ -45,7 +47,15 @@ def main(
     )
     html.parent.mkdir(parents=True, exist_ok=True)
     html.write_text(page)
+    write_panels(page, figures)
     print(f"{cell_table.height} runs, {len(page.encode()) / 1e6:.1f} MB -> {html}")
+
+
+def write_panels(page: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, figure in enumerate(re.findall("<figure>(.*?)</figure>", page, re.DOTALL), start=1):
+        for place, panel in enumerate(re.findall("<svg.*?</svg>", figure, re.DOTALL), start=1):
+            (folder / f"{index}-{place}.svg").write_text(panel)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import polars as pl
 import pytest
@@ -35,7 +36,7 @@ needs_browser = pytest.mark.skipif(BINARY is None, reason="no Chromium in PATH (
 def report(folder: Path, html: Path, rollouts: int = QUOTA * 6, **changes: Path) -> Path:
     paths = {name: folder / f"{name}.parquet" for name in ("cells", "outcomes", "offline_gate", "null_histograms", "pair_audit", "problems")}
     paths |= {"runs": folder / "cells", "verdict": folder / "verdict.json", "plan": folder / "plan.md"} | changes
-    main(name="small <i>", html=html, browser_rollouts=rollouts, **paths)
+    main(name="small <i>", html=html, figures=html.with_suffix(""), browser_rollouts=rollouts, **paths)
     return html
 
 
@@ -102,6 +103,13 @@ def test_the_page_is_in_the_order_of_its_questions_and_marks_arms_that_use_groun
     words = re.sub("<[^>]*>", " ", text.split("<h2>Runs")[1].split("<h2>Contrasts")[0])
     names = re.findall(r"labelled(\s+\(uses ground truth\))?", words)
     assert len(names) > 8 and all(names)
+
+
+def test_panels_are_files_of_their_own_too(html):
+    panels = {path.stem: path.read_text() for path in html.with_suffix("").iterdir()}
+    assert {name.split("-")[0] for name in panels} == {"1", "2", "3", "4", "5", "6"}
+    assert all(text in html.read_text() and ElementTree.fromstring(text).tag.endswith("svg") for text in panels.values())
+    assert "Deployed hack rate, one point a run: none 0.25 0.50; v_act 0.25 0.50" in panels["1-2"]
 
 
 def test_figures_speak_their_numbers(html):
