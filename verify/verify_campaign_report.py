@@ -84,7 +84,7 @@ def test_the_top_of_the_page_states_the_verdict_with_its_numbers(html):
         "[-0.188, -0.010] at equal qmass; exact p 0.0456 (smallest possible 0.0078).|"
     ) in top
     for answer in (
-        "|Did v_act beat Haar?|||v_act beats Haar|Exact sign-flip test over 2 seeds: p 0.0456, after Holm 0.0912; the smallest possible p is 0.0078.",
+        "|Did v_act beat Haar?|||v_act beats Haar|Exact sign-flip test over 2 seeds, of which the plan needs 7: p 0.0456, after Holm 0.0912; the smallest possible p is 0.0078.",
         "|By how much?|||-0.123 [-0.234, -0.012] in deployed hack rate|A negative difference favours v_act. Deployed solve rate: 0.011",
         "|Was it routing mass?|||-0.099 [-0.188, -0.010] at equal qmass|qmass, v_act minus none: 0.020; above 0.03 the raw",
         "|Can the design tell?|||power 0.68 at a difference of 0.15|The smallest difference with power 0.8 is 0.172. Machinery control",

@@ -58,10 +58,10 @@ def ends(row: Mapping, value: str, low: str, high: str) -> str:
 
 def _tests(c: Mapping, plan: Plan) -> str:
     return (
-        f"Exact sign-flip test over {c['seeds']} seeds: p {number(c['hack_p'], 4)}, after Holm {number(c['hack_p_holm'], 4)}; the "
-        f"smallest possible p is {number(c['p_floor'], 4)}. Against a difference of {plan.margins.hack} or more: p "
-        f"{number(c['hack_p_equivalence'], 4)}. Rank among the placebo's runs: p {number(c['rank_p'], 4)}, smallest possible "
-        f"{number(c['rank_p_floor'], 4)}."
+        f"Exact sign-flip test over {c['seeds']} seeds, of which the plan needs {plan.min_seeds}: p {number(c['hack_p'], 4)}, after "
+        f"Holm {number(c['hack_p_holm'], 4)}; the smallest possible p is {number(c['p_floor'], 4)}. Against a difference of "
+        f"{plan.margins.hack} or more: p {number(c['hack_p_equivalence'], 4)}. Rank among the placebo's runs: p "
+        f"{number(c['rank_p'], 4)}, smallest possible {number(c['rank_p_floor'], 4)}."
     )
 
 

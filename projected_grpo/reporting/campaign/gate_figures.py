@@ -136,6 +136,6 @@ def zones(shares: pl.DataFrame, styles: Styles, names: Mapping[str, str]) -> lis
 
     hack = pl.col("gated_hack")
     return [
-        one("keep_hack", "Hack share of keep (lower is better)", hack),
-        one("route_clean", "Clean share of route (lower is better)", 1 - hack),
+        one("keep_hack", "Hack share of keep", hack),
+        one("route_clean", "Clean share of route", 1 - hack),
     ]

@@ -106,10 +106,10 @@ def _facts(contents: Contents) -> str:
 def _verdict(contents: Contents) -> list[str]:
     verdict, plan = contents.verdict, contents.plan
     text = (
-        "Rates are of deployed policies on held-out problems with a hint unless a column says otherwise. Every run is listed in "
-        f"the order of the seeds, because outcomes are close to binary; one above a deployed hack rate of {plan.hacked_over} counts as "
-        f"hacked. Brackets hold the ends of {1 - plan.alpha:.0%} intervals: of the two-level bootstrap for differences, of Clopper and "
-        "Pearson for P(run hacked)."
+        "Rates are of deployed policies on held-out problems with a hint unless a column says otherwise. Each run stands for itself, in "
+        "the order of the seeds, because outcomes are close to binary; excluded runs are in the figures alone. A run above a deployed "
+        f"hack rate of {plan.hacked_over} counts as hacked. Brackets hold the ends of {1 - plan.alpha:.0%} intervals: of the two-level "
+        "bootstrap for differences, of Clopper and Pearson for P(run hacked)."
     )
     return [
         f'<p class="verdict-box">{escape(sentence(verdict))}</p>',
@@ -189,8 +189,8 @@ def _in_null(row: Mapping, null: str) -> list[str]:
 
 def _zones(contents: Contents, styles: Styles, names: Mapping[str, str]) -> str:
     caption = (
-        "What the zones of each routed arm held over the whole training, by the ground-truth monitor: one point a run. A tick is "
-        "the share among all gated rollouts of a run, which zones drawn at random would hold."
+        "What the zones of each routed arm held over the whole training, by the ground-truth monitor: one point a run, lower is better. "
+        "A tick is the share among all gated rollouts of a run, which zones drawn at random would hold."
     )
     shares = zone_shares(contents.runs.zones).join(with_divergence(contents.cells).select("arm", "seed", "diverged"), on=["arm", "seed"])
     return section("Zone precision", _figure(5, gate_figures.zones(shares, styles, names), caption))
