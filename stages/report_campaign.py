@@ -52,6 +52,7 @@ def main(
 
 
 def write_panels(page: str, folder: Path) -> None:
+    """The same SVG elements as in the page, which is where a panel gets its place."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, figure in enumerate(re.findall("<figure>(.*?)</figure>", page, re.DOTALL), start=1):
         for place, panel in enumerate(re.findall("<svg.*?</svg>", figure, re.DOTALL), start=1):
