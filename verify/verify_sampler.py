@@ -43,6 +43,18 @@ def test_log_probabilities_equal_the_trainers_in_both_states_and_for_every_lengt
             torch.testing.assert_close(found, expected[row, : len(found)], rtol=1e-4, atol=1e-4)
 
 
+def test_an_existing_sampler_follows_the_policy_s_temperature():
+    policy = tiny_policy(moved=True, temperature=4.0)
+    sampler = LocalSampler(policy, max_new_tokens=12, rows=1024, merged=True)
+    broad = ask(sampler, PROMPTS, 8, seed=0)
+    policy.temperature = 0.5
+    narrow = ask(sampler, PROMPTS, 8, seed=0)
+    assert narrow != broad
+    for completion, expected in zip(narrow, trainer_logp(policy, narrow, 8, deployed=False), strict=True):
+        found = torch.tensor(completion.logprob)
+        torch.testing.assert_close(found, expected[: len(found)], rtol=1e-4, atol=1e-4)
+
+
 def test_the_two_states_differ_and_follow_an_update_once_loaded():
     policy = tiny_policy(moved=True)
     full, deployed = sampled(policy, False), sampled(policy, True)

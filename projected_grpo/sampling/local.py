@@ -43,7 +43,6 @@ class LocalSampler:
         """At most `rows` completions are decoded at once, or those of one prompt. `merged` holds a plain model, a copy whose adapted weights are rewritten for the state that is sampled next."""
         self.policy, self.max_new_tokens, self.rows, self.merged = policy, max_new_tokens, rows, merged
         self.model: PreTrainedModel = policy.base.model
-        self.distribution = Distribution(policy.temperature, policy.base.eos_id)
         if not merged:
             return
         self.model = copy.deepcopy(self.model).eval()
@@ -108,9 +107,10 @@ class LocalSampler:
         logits, cache, mask = self._prefill([prompt.tokens for prompt in prompts], blocks)
         row = torch.arange(len(prompts)).repeat_interleave(torch.tensor([prompt.copies for prompt in prompts])).to(device)
         start = Prefilled(logits[row], cache, row, mask[row], blocks and blocks.select(row), uniform)
+        distribution = Distribution(self.policy.temperature, self.policy.base.eos_id)
         if device.type == "cuda":
-            return decode_in_graph(self._forward, start, self.distribution, self.model.config)
-        return decode(self._forward, start, self.distribution)
+            return decode_in_graph(self._forward, start, distribution, self.model.config)
+        return decode(self._forward, start, distribution)
 
     def _prefill(self, prompts: list[list[int]], blocks: BlockMasks | None) -> tuple[Tensor, Cache, Tensor]:
         """Last logits (P, V), cache and attention mask (P, T) of left-padded prompts."""
