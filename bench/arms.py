@@ -9,6 +9,7 @@ A run ends with its report: the offline gate test and the export are left out. U
 """
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -63,14 +64,16 @@ def run(name: str, settings: list[str]) -> bool:
 
 
 def row(name: str) -> str:
-    """The run's 2x2 as a row of a Markdown table: as trained / deployed, 95% intervals of the deployed rates."""
+    """The run's 2x2 as a row of a Markdown table: as trained / deployed, 95% intervals of the deployed hack rates."""
     table = two_by_two(pl.read_parquet(io.BytesIO(dvc.api.read("artifacts/eval.parquet", rev=name, mode="rb"))).to_dicts())
-    steps = pl.read_parquet(io.BytesIO(dvc.api.read("artifacts/train/steps.parquet", rev=name, mode="rb")))
+    metrics, job = (json.loads(dvc.api.read(path, rev=name)) for path in ("reports/metrics.json", "artifacts/train/run.json"))
     arm, _, seed = name.rpartition("-s")
-    found = [arm, seed, f"{steps['qmass'].mean():.2f}"]
+    found = [arm, seed, f"{metrics['qmass']:.2f}"]
     for data in ("heldout", "train_iid"):
         trained, deployed = (find(table, data, state) for state in ("as_trained", "deployed"))
-        found += [f"{trained.hack.value:.2f} / {_rate(deployed.hack)}", f"{trained.solve.value:.2f} / {_rate(deployed.solve)}"]
+        found += [f"{trained.hack.value:.2f} / {_rate(deployed.hack)}", f"{trained.solve.value:.2f} / {deployed.solve.value:.2f}"]
+    auroc, diverged = metrics["auroc_live"], job["diverged_at_step"]
+    found.append(("-" if auroc is None else f"{auroc:.2f}") + ("" if diverged is None else f", diverged at {diverged}"))
     return f"| {' | '.join(found)} |"
 
 
@@ -86,7 +89,7 @@ def main(arguments: list[str]) -> None:
         print(f"python -m stages.compare {' '.join(chosen)} --out reports/comparison")
         if not all(succeeded):
             sys.exit("some runs failed; the same command runs them again")
-    print("| arm | seed | qmass | held-out hack | held-out solve | train-IID hack | train-IID solve |\n|---|---|---|---|---|---|---|")
+    print("| arm | seed | qmass | held-out hack | held-out solve | train-IID hack | train-IID solve | AUROC live |\n" + "|---" * 8 + "|")
     for name in sorted(set(chosen) & set(finished())):
         print(row(name))
 
