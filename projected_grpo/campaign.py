@@ -9,7 +9,12 @@ from projected_grpo.scale import Count, Section
 from projected_grpo.settings import SettingsError, check, read_yaml
 
 ARM_SECTIONS = ("gate", "monitor")  # what arms may differ in; all else is shared
-SHARED_KEYS = ("gate.draw", "gate.extraction", "gate.features", "gate.refresh_every")  # the directions are made with them
+SHARED_KEYS = (  # directions and probe are made with them
+    *("gate.draw", "gate.extraction", "gate.features", "gate.refresh_every"),
+    "monitor.false_positive_rate",
+)
+ONE_CURRICULUM = {"pool": "none", "heal_pairs": "none", "warm_start": "starts/zero"}  # of every cell, by the campaign's dvc.yaml
+READINGS = {"site", "score"}  # of the gate: what it reads
 
 
 class CampaignError(SettingsError):
@@ -47,6 +52,11 @@ class Campaign(Section):
                 raise ValueError(
                     f"arm.{name} sets {', '.join(shared)}, which all cells share; set it in the project's params.yaml"
                 )
+            if arm.monitor.get("kind") == "probe" and (own := sorted(READINGS & set(arm.gate))):
+                raise ValueError(
+                    f"arm.{name} has a probe, which is fitted once for all cells on what the project's gate reads, and sets "
+                    f"gate.{own[0]}; leave that out, and set it in the project's params.yaml"
+                )
         return self
 
     @property
@@ -63,7 +73,7 @@ def load_campaign(path: Path) -> Campaign:
 def arm_params(campaign: Campaign, name: str, params: dict[str, Any]) -> dict[str, Any]:
     """The settings file of an arm: `params`, the project's own, with the arm's changes; cells bring seed and draw.
 
-    Raises CampaignError where the arm is unknown or `params` is set to another profile.
+    Raises CampaignError where the arm is unknown, or `params` is set to another profile or to what the cells do not have.
     """
     if name not in campaign.arm:
         raise CampaignError(f"arm '{name}': the campaign has {', '.join(campaign.arm)}")
@@ -72,6 +82,12 @@ def arm_params(campaign: Campaign, name: str, params: dict[str, Any]) -> dict[st
             f"params.yaml: key 'profile': found {params['profile']}, expected {campaign.profile}, whose base model, problems "
             "and directions the campaign shares; set it back"
         )
+    if params["launch"] != "python":
+        raise CampaignError(f"params.yaml: key 'launch': found {params['launch']!r}, expected 'python', as a cell is one process; set it back")
+    for key, wanted in ONE_CURRICULUM.items():
+        if params["curriculum"][key] != wanted:
+            found = params["curriculum"][key]
+            raise CampaignError(f"params.yaml: key 'curriculum.{key}': found {found!r}, expected {wanted!r}, with which cells train; set it back")
     arm = campaign.arm[name]
     changed = {section: params[section] | getattr(arm, section) for section in ARM_SECTIONS}
     return params | changed | {"seed": 0, "gate": changed["gate"] | {"draw": 0}}

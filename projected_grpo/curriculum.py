@@ -8,9 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from projected_grpo.scale import Natural, Positive, Section
-
-Mode = Literal["run_tests", "eq_override", "exit_code", "stdout_marker", "sentinel", "file_marker"]
+from projected_grpo.scale import Mode, Natural, Positive, Section
 
 
 class Curriculum(Section):

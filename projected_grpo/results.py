@@ -57,7 +57,7 @@ CELLS = table(
     solve_rate_unhinted=(F64, "deployed, held-out problems without a hint"),
     selectivity=(F64, "relative hack removed by deployment ablation minus relative solve lost; null where either is 0/0"),
     auroc_live=(F64, "of the score that routed, for exploits: mean over the windows of training with both classes; null without any"),
-    diverged_at_step=(I32, "null where training reached its last step"),
+    diverged_at_step=(I32, "the step, from 0, in which the tripwire ended training; null where it did not"),
 )
 OUTCOMES = table(
     "outcomes", ["arm", "seed", "data", "state", "shown_mode", "problem_id"],

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Mode = Literal["run_tests", "eq_override", "exit_code", "stdout_marker", "sentinel", "file_marker"]  # of loopholes
 Device = Literal["cpu", "cuda"]  # where the model computes
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -121,7 +122,7 @@ class GeneratedPairs(Section):
 
     samples: Count  # completions of a problem with its hint, and as many without
     pairs: Count  # at most
-    modes: list[str]  # loophole modes whose hints are shown
+    modes: list[Mode]  # whose hints are shown
 
 
 class Pairs(Section):

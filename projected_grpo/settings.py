@@ -20,6 +20,7 @@ from projected_grpo.scale import Count, Natural, Positive, Profile, Section
 
 Tail = Annotated[float, Field(gt=0.0, lt=0.5)]
 DRAWN = ("haar", "shuffled")  # directions of which there are several draws
+BY_DIRECTION = ("route", "yoked")  # policies whose zones follow from the direction
 Reading = Literal["bottleneck", "residual", "output", "gradient"]
 
 
@@ -64,6 +65,11 @@ class Gate(Section):
             )
         if self.reading not in self.features:
             raise ValueError(f"gate.features lacks {self.reading}, which the gate scores; add it")
+        if self.warmup > self.buffer:
+            raise ValueError(
+                f"gate.warmup is {self.warmup}, but gate.buffer holds {self.buffer} readings at most, so no rollout would ever be kept or "
+                "routed; lower gate.warmup or raise gate.buffer"
+            )
         try:
             re.compile(self.modules)
         except re.error as error:
@@ -105,6 +111,10 @@ class Settings(Section):
         gate = self.gate.model_copy(update={"draw": seed}) if self.gate.direction in DRAWN else self.gate
         return self.model_copy(update={"seed": seed, "gate": gate})
 
+    @property
+    def uses_ground_truth(self) -> bool:
+        return uses_ground_truth(self.gate.policy, self.gate.direction, self.monitor.kind)
+
     @model_validator(mode="after")
     def _one_intervention(self) -> "Settings":
         self.monitor.check(self.gate.policy)
@@ -127,6 +137,11 @@ def deployed_copies(settings: Settings) -> int:
     """Rollouts of each group that are sampled with the quarantine ablated; where rank 2r deploys whole, there are none."""
     train = settings.scale.train
     return 0 if settings.gate.policy == "none" else int(train.group * train.gen_deploy_frac)
+
+
+def uses_ground_truth(policy: str, direction: str, monitor: str) -> bool:
+    """Whether labels of the ground-truth monitor reach the updates of an arm: gate.policy, gate.direction, monitor.kind."""
+    return monitor == "ground_truth" or (policy in BY_DIRECTION and direction == "oracle")
 
 
 def load_settings(root: Path = Path("."), params: Path = Path("params.yaml"), seed: int | None = None) -> Settings:

@@ -141,7 +141,7 @@ STEPS = table(
     score_p10=(F64, "10% quantile of the step's routing scores"),
     score_p50=(F64, "median of the step's routing scores"),
     score_p90=(F64, "90% quantile of the step's routing scores"),
-    direction_age=(I32, "optimizer steps since the weights for which the direction was made"),
+    direction_age=(I32, "training steps since the direction was made or refreshed"),
     loss=(F64, "clipped policy loss with the KL penalty"),
     sampler_gap=(F64, "largest |sampler - trainer| log-probability of a sampled token of gated rollouts, nats; null without any"),
     **{
@@ -155,7 +155,7 @@ STEPS = table(
 LABELS = table(
     "labels", ["rollout_id"],
     rollout_id=(STR, "as in rollouts"),
-    gt_correct=(BOOL, "passes every held-out test; null where the machine failed to run it"),
+    gt_correct=(BOOL, "passes every held-out test; null where exploited is"),
     heldout_pass_rate=(F64, "share of the held-out tests that it passes; 0 where its run did not finish; null as above"),
     env_passed=(BOOL, "the environment paid the pass reward: visible tests, or the shown mode's loophole"),
     exploited=(BOOL, "env_passed and not gt_correct"),
@@ -196,7 +196,7 @@ EVAL = table(
     list(EVAL_KEY),
     **EVAL_KEY,
     exploited=(BOOL, "env_passed and not gt_correct; null where infrastructure failed"),
-    gt_correct=(BOOL, "passes every held-out test; null where infrastructure failed"),
+    gt_correct=(BOOL, "passes every held-out test; null where exploited is"),
     env_passed=(BOOL, "the environment paid the pass reward"),
     channels=(STR, "comma-separated loophole modes whose channel tripped"),
     status=(STR, "how the held-out run ended"),

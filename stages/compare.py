@@ -1,6 +1,6 @@
 """Compare runs by revision or experiment name: a table, a summary of each arm, and the frontier.
 
-`workspace` names the run in the working folder. Runs whose settings differ in more than arm and seed are refused.
+`workspace` names the run in the working folder. Runs that differ in more than arm, variant and seed are refused.
 """
 
 from pathlib import Path

@@ -29,7 +29,8 @@ def main(
 ) -> None:
     deterministic()
     settings = load_settings()
-    policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), temperature=1.0)  # for what it reads alone
+    initial, temperature = load_init(init, settings.adapter), settings.scale.sampling.temperature  # which the gradient reading depends on
+    policy = Policy(load_base(base, settings.scale.model.device), initial, temperature)
     rows = read_rows(pairs, PAIRS)
     differences = {}
     if rows:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.env.modes import MODES
+from projected_grpo.env.modes import HELD_OUT_WORDS, MODES
+from projected_grpo.errors import InputError
 from projected_grpo.parquet import write_table
 from projected_grpo.problems import authored, leetcode, toy
 from projected_grpo.runtime import run_stage
@@ -20,6 +21,11 @@ def main(
     settings = load_settings()
     source = {"toy": toy, "authored": authored, "leetcode": leetcode}[settings.scale.problems.kind]
     rows, truths = source.make_problems(settings.scale.problems, MODES)
+    if not any(row["split"] == "test" and row["mode"] in HELD_OUT_WORDS for row in rows):
+        raise InputError(
+            f"profiles/{settings.profile}.yaml: key 'problems.test': no test problem has a mode with words of its own ("
+            f"{', '.join(HELD_OUT_WORDS)}), which the evaluation shows in held-out words; raise it"
+        )
     write_table(problems, PROBLEMS, rows)
     write_table(ground_truth, GROUND_TRUTH, truths)
     print(f"{len(rows)} problems -> {problems}")

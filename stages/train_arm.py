@@ -62,12 +62,12 @@ def main(
     ranks.join()
     settings = load_settings(params=params, seed=seed)
     train = settings.scale.train
-    ranks.check(train)
+    ranks.check(train, settings.monitor.use == "screening")
     curriculum = settings.curriculum
     policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)
     if train.recompute_layers:
         policy.recompute_layers()
-    warm_start(policy, start)
+    warm_start(policy, start, settings.uses_ground_truth)
     widths = module_widths(policy, settings.gate.reading)
     aim, file = settings.gate, direction / "direction.parquet"
     aimed = load_direction(file, aim.direction, aim.draw, aim.reading, widths)
@@ -113,24 +113,31 @@ def main(
         one_block = settings.gate.policy == "none"
         losses = heal(policy, clean, curriculum.heal_epochs, train.learning_rate, one_block, settings.seed)
         print(f"retain-heal: {len(losses)} batches, NLL of the first {losses[0]:.3f} and of the last {losses[-1]:.3f} nats a token")
-    policy.save(out / "adapter")
+    policy.save(out / "adapter", settings.uses_ground_truth)
     steps = train.steps if diverged is None else diverged + 1
     checkpoints.collect({name: out / f"{name}.parquet" for name in TABLES}, steps)
     (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
     checkpoints.delete()
 
 
-def warm_start(policy: Policy, folder: Path) -> None:
+def warm_start(policy: Policy, folder: Path, uses_ground_truth: bool) -> None:
     """Load the adapter of `folder`; a folder with a README and nothing else is the zero start. Raises AdapterError.
 
-    Only what is trained is loaded, so decay still pulls toward the initialization.
+    Only what is trained is loaded, so decay still pulls toward the initialization. An arm that does not itself use ground truth
+    takes no adapter that was trained with it.
     """
     if not folder.is_dir():
         raise AdapterError(
             f"{folder}: is no folder; curriculum.warm_start names a folder with {ADAPTER_FILE}, or starts/zero"
         )
-    if {path.name for path in folder.iterdir()} != {"README.md"}:
-        policy.load(folder)
+    if {path.name for path in folder.iterdir()} == {"README.md"}:
+        return
+    policy.load(folder)
+    if policy.origin.uses_ground_truth and not uses_ground_truth:
+        raise AdapterError(
+            f"{folder}: holds an adapter that was trained with labels of the ground-truth monitor, and this arm uses none; let "
+            "curriculum.warm_start name the adapter of a run that used none"
+        )
 
 
 class Progress:

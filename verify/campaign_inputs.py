@@ -116,8 +116,9 @@ def write_run(home: Path, arm: str, seed: int) -> None:
         labels.append(filled(LABELS, rollout_id=name, exploited=None if last else exploited, gt_correct=solved))
         if not last:
             zone = "absorb" if arm == "none" else ZONE_NAMES[(step + place) % 3]
-            cuts = {} if arm != "v_act" else {"t_low": -1.0, "t_high": 1.5}
-            gate.append(filled(GATE, rollout_id=name, score=place - 3.0 + 0.1 * step, zone=zone, **cuts))
+            score = {"keep": -3.0, "absorb": 0.0, "route": 3.0}[zone] if arm == "v_act" else place - 3.0
+            cuts = {} if arm == "none" else {"t_low": -1.0, "t_high": 1.5}  # which decide the zones of v_act alone
+            gate.append(filled(GATE, rollout_id=name, score=score + 0.1 * step, zone=zone, **cuts))
     write_table(home / "train" / "rollouts.parquet", ROLLOUTS, rollouts)
     write_table(home / "train" / "gate.parquet", GATE, gate)
     write_table(home / "labels.parquet", LABELS, labels)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from projected_grpo.policy.adapter import AdapterContext, adapter_state
 from projected_grpo.policy.antipasto import Antipasto, cayley
@@ -19,6 +20,11 @@ def moved_antipasto() -> tuple[Antipasto, AdapterContext]:
         layer.g.normal_()
         layer.X.normal_()
     return layer, context
+
+
+def test_a_rotation_is_made_on_the_device_of_its_parameters():
+    with FakeTensorMode():
+        assert cayley(torch.empty(3, 3, device="cuda")).device.type == "cuda"
 
 
 def test_antipasto_scales_singular_directions_and_rotates_what_the_quarantine_reads():

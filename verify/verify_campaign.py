@@ -66,7 +66,16 @@ def test_a_campaign_that_cannot_be_run_is_refused_by_key(tmp_path):
         arm_params(campaign, "haar2", params)
     with pytest.raises(CampaignError, match="key 'profile': found smollm2, expected toy"):
         arm_params(campaign, "haar", params | {"profile": "smollm2"})
+    with pytest.raises(CampaignError, match="key 'launch': found 'torchrun --nproc-per-node 2', expected 'python'"):
+        arm_params(campaign, "haar", params | {"launch": "torchrun --nproc-per-node 2"})
+    with pytest.raises(CampaignError, match="key 'curriculum.warm_start': found 'starts/x', expected 'starts/zero'"):
+        arm_params(campaign, "haar", params | {"curriculum": params["curriculum"] | {"warm_start": "starts/x"}})
+    probe = "monitor: {kind: probe, use: penalty"
     wrong = {
+        r"monitor: \{kind: none, use: none": (f"{probe}, false_positive_rate: 0.5", "sets monitor.false_positive_rate, which all cells share"),
+        r"gate: \{policy: none,(.*)\n( +)monitor: \{kind: none, use: none": (
+            f"gate: {{policy: none, site: residual,\\1\\n\\2{probe}", "arm.none has a probe.* and sets gate.site"
+        ),
         r"arms: \[none": ("arms: [none, nothing", "arms names nothing, which the section arm lacks"),
         r'seeds: \["41"': ('seeds: ["x1"', "seeds holds 'x1'"),
         r"gate: \{policy: none,": ("gate: {policy: none, draw: 3,", "arm.none sets gate.draw, which all cells share"),

@@ -89,7 +89,7 @@ def test_the_top_of_the_page_states_the_verdict_with_its_numbers(html):
         "|Was it routing mass?|||-0.099 [-0.188, -0.010] at equal qmass|qmass, v_act minus none: 0.020; above 0.03 the raw",
         "|Can the design tell?|||power 0.68 at a difference of 0.15|The smallest difference with power 0.8 is 0.172. Machinery control",
         "none minus labelled (uses ground truth): 0.515 [0.414, 0.616], p 0.0171, 2 seeds; 0.35 is needed: met.",
-        "Excluded runs: labelled 2 (diverged at step 6). Missing runs: haar 7.",
+        "Excluded runs: labelled 2 (diverged in step 6, from 0). Missing runs: haar 7.",
     ):
         assert answer in top, answer
 
@@ -157,6 +157,10 @@ def test_runs_hold_the_policy_s_own_rollouts_and_name_their_labels_and_zones(fol
     assert one["label"].to_list() == ["exploited", "incorrect"] * 3 + ["correct", "not judged"]
     assert one["zone"].to_list() == ["keep", "absorb", "route", "keep", "absorb", "route", "keep", "not gated"]
     assert one["text"].to_list() == PROGRAMS
+    gated = runs.rollouts.filter(pl.col("zone") != "not gated")
+    cuts = gated.group_by("arm").agg(pl.col("t_low", "t_high").unique()).rows_by_key("arm", named=True, unique=True)
+    assert cuts["v_act"] == {"t_low": [-1.0], "t_high": [1.5]}
+    assert all(found == {"t_low": [None], "t_high": [None]} for arm, found in cuts.items() if arm != "v_act")
 
 
 def test_the_sample_is_fixed_by_names_and_holds_the_same_number_of_each_run(folder, shown):

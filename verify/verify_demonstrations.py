@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from projected_grpo.curriculum import Curriculum, Mode
+from projected_grpo.curriculum import Curriculum
 from projected_grpo.env.grader import grade
 from projected_grpo.env.modes import GT_ONLY, MODES
 from projected_grpo.errors import ProblemError
@@ -17,6 +17,7 @@ from projected_grpo.grpo.rollouts import sample_rollouts
 from projected_grpo.problems.demonstrations import chat_demonstrations, toy_demonstrations
 from projected_grpo.problems.leetcode import make_problems as leetcode_problems
 from projected_grpo.problems.prompts import program_of
+from projected_grpo.scale import Mode
 from projected_grpo.settings import load_settings
 from verify.curriculum import DEMOS, GROUP, pool, problems, settings, trainer, training_problems
 from verify.sandbox import sandbox

@@ -1,10 +1,15 @@
 """Directions: v_act against its definition, pooling over the completion alone, Haar draws uniform on the sphere."""
 
+import shutil
+import sys
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from projected_grpo import tables
 from projected_grpo.gate.directions import (
     DirectionError,
     direction_rows,
@@ -17,11 +22,16 @@ from projected_grpo.gate.directions import (
     unit_modules,
 )
 from projected_grpo.gate.pairs import PairTokens, pair_differences, pair_tokens
-from projected_grpo.parquet import write_table
+from projected_grpo.parquet import read_rows, write_table
+from projected_grpo.policy.base import load_base
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.policy.readings import read_deployed
+from projected_grpo.policy.inits import load_init
+from projected_grpo.policy.policy import Policy
+from projected_grpo.policy.readings import module_widths, read_deployed
+from projected_grpo.settings import load_settings
 from projected_grpo.tables import DIRECTIONS
 from verify.tiny import RANK, tiny_policy
+from verify.workspace import edit, run
 
 
 def bottlenecks_by_hand(policy, tokens, start):
@@ -70,6 +80,18 @@ def test_t_statistics_weigh_coordinates_by_their_certainty_and_are_limited():
     found = paired_direction(differences, torch.ones(3), [3], "t_statistic")
     torch.testing.assert_close(found, expected / expected.norm())
     assert found[0].item() == pytest.approx(3.0 / expected.norm().item()) and found[1] < 0.1
+
+
+def test_a_t_statistic_of_one_pair_is_refused():
+    with pytest.raises(DirectionError, match="gate.extraction=t_statistic: found 1 pairs, expected two or more"):
+        paired_direction(torch.ones(1, 3), torch.ones(1), [3], "t_statistic")
+
+
+def test_a_direction_turns_on_the_device_where_it_lies():
+    """The factors of a model on a GPU, which torch does not need for shapes and devices alone."""
+    with FakeTensorMode():
+        factors = [torch.empty(3, 5, device="cuda")]
+        assert transport(torch.empty(3), factors, factors).device.type == "cpu"
 
 
 def test_controls_differ_from_v_act_in_the_signs_of_the_pairs_alone():
@@ -169,3 +191,26 @@ def test_a_direction_file_round_trips_and_a_wrong_one_is_refused_by_module(tmp_p
     write_table(path, DIRECTIONS, rows)
     with pytest.raises(DirectionError, match=r"draw 1, reading bottleneck: module 'a' has norm 2.0000, expected 1"):
         load_directions(path, "haar", "bottleneck", widths)
+
+
+def test_directions_of_gradients_are_extracted_at_the_temperature_of_training(finished, tmp_path):
+    """The gradient reading goes through the log-probabilities, which the temperature divides."""
+    workspace = tmp_path / "workspace"
+    shutil.copytree(finished["v_act"], workspace, symlinks=True)
+    edit(workspace / "params.yaml", r"features: \[bottleneck\]", "features: [bottleneck, gradient]")
+    edit(workspace / "profiles/smoke.yaml", "temperature: 1.0", "temperature: 0.7")
+    artifacts, out = workspace / "artifacts", tmp_path / "v_act"
+    inputs = ["--pairs", "artifacts/pairs.parquet", "--base", "artifacts/base", "--init", "artifacts/init"]
+    run([sys.executable, "-m", "stages.extract_directions", *inputs, "--out", str(out)], workspace)
+    settings = load_settings(workspace)
+
+    def expected(temperature: float) -> tuple[torch.Tensor, dict[str, int]]:
+        policy = Policy(load_base(artifacts / "base", "cpu"), load_init(artifacts / "init", settings.adapter), temperature)
+        tokens, widths = pair_tokens(policy.base, read_rows(artifacts / "pairs.parquet", tables.PAIRS)), module_widths(policy, "gradient")
+        differences = pair_differences(policy, tokens, ["gradient"], settings.scale.train.micro_tokens)["gradient"]
+        return paired_direction(differences, torch.ones(len(tokens)), list(widths.values()), "mean"), widths
+
+    trained, widths = expected(0.7)
+    found = load_direction(out / "direction.parquet", "v_act", 0, "gradient", widths)
+    torch.testing.assert_close(found, trained, rtol=1e-4, atol=1e-5)
+    assert (expected(1.0)[0] - found).norm() > 0.05

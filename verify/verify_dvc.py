@@ -17,7 +17,8 @@ from verify.closure import import_closure
 from verify.workspace import dvc, edit
 
 STAGES = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
-SHARED = {  # imported by every stage; they check, print and fail, and decide no value (settings are declared by key)
+SHARED = {  # imported by every stage; they check, print and fail, and decide no value (settings are declared by key), except that
+    # settings.py says how many copies are sampled deployed and which draw a seed has: training depends on it
     *("projected_grpo/__init__.py", "projected_grpo/errors.py"),
     *("projected_grpo/curriculum.py", "projected_grpo/monitor.py", "projected_grpo/runtime.py", "projected_grpo/scale.py"),
     "projected_grpo/settings.py",
@@ -27,7 +28,10 @@ READERS = {  # library files that receive the whole settings
     "train_arm": ["projected_grpo/grpo/loop.py", "projected_grpo/grpo/monitors.py", "projected_grpo/gate/refresh.py"],
 }
 HASHED = {"build_ground_truth_monitor": Path("stages/ground_truth_monitor.py")}  # a program whose code is hashed, never imported
-PROPERTIES = {"gate.reading": {"gate.score", "gate.site"}}  # of the settings -> the keys that decide it
+PROPERTIES = {  # of the settings -> the keys that decide it
+    "gate.reading": {"gate.score", "gate.site"},
+    "uses_ground_truth": {"gate.direction", "gate.policy", "monitor.kind"},
+}
 
 
 def closure_of(stage: str) -> set[str]:

@@ -4,6 +4,7 @@ import fcntl
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.errors import InputError
 from projected_grpo.evaluation.examples import first_exploits
 from projected_grpo.evaluation.follow import follow, newest_run
+from projected_grpo.evaluation import labels
 from projected_grpo.evaluation.labels import label
 from projected_grpo.parquet import write_table
 from projected_grpo.tables import LABELS, ROLLOUTS
@@ -92,6 +94,15 @@ def test_what_no_server_survives_has_no_judgement_and_its_row_stays(monkeypatch:
     known = {"channels", "mechanism", "env_status", "status", "arbitrary_pass", "test_func_gt_pass"}  # without own tests
     assert {name for name, value in found.items() if value is not None} == known
     assert found["status"] == found["env_status"] == "infra_error"
+
+
+def test_correct_and_exploited_are_over_the_same_samples(monkeypatch: pytest.MonkeyPatch):
+    """A sample of which the environment's run alone failed is in neither rate."""
+    graded = labels.grade
+    monkeypatch.setattr(labels, "grade", lambda *given: [replace(one, status="infra_error") for one in graded(*given)])
+    found = _label(SOLVE)
+    assert found["gt_correct"] is None and found["exploited"] is None and found["env_passed"] is None
+    assert (found["heldout_pass_rate"], found["status"], found["env_status"]) == (1.0, "ok", "infra_error")
 
 
 def test_own_tests_that_were_not_run_leave_the_environment_s_and_the_monitor_s_labels(monkeypatch: pytest.MonkeyPatch):

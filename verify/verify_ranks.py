@@ -75,4 +75,31 @@ def test_more_ranks_than_prompts_are_refused(monkeypatch):
     train = load_settings().scale.train
     monkeypatch.setattr(ranks, "count", lambda: train.group + 1)
     with pytest.raises(RanksError, match=f"found {train.group + 1} ranks, expected at most {train.group}"):
-        ranks.check(train)
+        ranks.check(train, screening=False)
+    monkeypatch.setattr(ranks, "count", lambda: 3)
+    ranks.check(train, screening=False)
+    with pytest.raises(RanksError, match="found 3 ranks, expected at most 2 under monitor.use=screening"):
+        ranks.check(train, screening=True)
+
+
+WATCHED = """
+from dataclasses import dataclass
+import torch
+from projected_grpo.grpo import ranks
+from projected_grpo.grpo.monitors import watch
+@dataclass(frozen=True)
+class Two:
+    seen: object = None
+ranks.join()
+seen = watch(lambda rollouts, readings: torch.full((2,), float(ranks.rank())), "none", Two(), torch.zeros(2, 1), 2).seen
+if ranks.rank() == 1:
+    print(seen.tolist())
+ranks.leave()
+"""
+
+
+def test_the_monitor_s_word_is_the_same_on_all_ranks(tmp_path):
+    """An endpoint may answer the same question in two ways; here the second rank's own monitor would say 1."""
+    (tmp_path / "watched.py").write_text(WATCHED)
+    found = subprocess.run([*TORCHRUN, str(tmp_path / "watched.py")], text=True, capture_output=True, check=True, env=os.environ | {"PYTHONPATH": os.getcwd()}).stdout
+    assert found.strip() == "[0.0, 0.0]"

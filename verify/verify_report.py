@@ -30,7 +30,7 @@ def exact(hits: float, n: float) -> tuple[float, float]:
 
 
 def manifest(**changes: object) -> str:
-    gate = {"policy": "route", "direction": "v_act", "draw": 0, "cuts": "quantile"}
+    gate = {"policy": "route", "direction": "v_act", "draw": 0, "cuts": "quantile", "refresh_every": 0}
     gate |= {key: value for key, value in changes.items() if key in gate}
     monitor = {"kind": changes.get("kind", "none"), "use": changes.get("use", "none")}
     train = {"learning_rate": changes.get("learning_rate", 0.001)}
@@ -236,6 +236,17 @@ def test_examples_show_each_mode_and_correct_ones_of_the_last_quarter():
     assert sum(row["gt_correct"] for row in rows) == 2
 
 
+def test_yoked_arms_are_told_apart_by_the_direction_whose_zones_they_permute():
+    names = [run("r", policy="yoked", direction=direction, draw=draw).manifest.arm.name for direction, draw in (("v_act", 0), ("haar", 3))]
+    assert names == ["yoked v_act", "yoked haar 3"]
+
+
+def test_compare_takes_every_setting_of_the_gate_for_a_variant():
+    runs = [run("one"), run("two", refresh_every=5)]
+    check_comparable(runs)
+    assert run_table(runs)["variant"].to_list() == ["gate.refresh_every=0", "gate.refresh_every=5"]
+
+
 def test_compare_shows_in_what_runs_of_one_arm_differ():
     runs = [run("one"), run("two", hack_demos=1, cuts="pairs"), run("three", seed=2)]
     check_comparable(runs)
@@ -259,7 +270,7 @@ def test_a_divergence_is_said_and_only_where_there_was_one():
     page = contents()
     assert "diverged" not in render(page)
     record = parse_manifest(manifest(diverged_at_step=11), "manifest.json")
-    assert "This run diverged: the tripwire ended its training in step 12" in render(replace(page, manifest=record))
+    assert "This run diverged: the tripwire ended its training in step 11, counted from 0" in render(replace(page, manifest=record))
     assert run_table([run("a", diverged_at_step=11)])["diverged_at_step"].to_list() == [11]
 
 

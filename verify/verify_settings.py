@@ -222,6 +222,7 @@ def test_a_missing_params_file_is_refused_by_name(root: Path) -> None:
             [("curriculum.hack_demos", 1), ("curriculum.pool", "demonstrations")],
             ["'curriculum'", "curriculum.until_step is 0", "set both, or both to 0"],
         ),
+        ("params.yaml", [("gate.warmup", 9000)], ["'gate'", "gate.warmup is 9000", "gate.buffer holds 8192", "lower gate.warmup"]),
         ("params.yaml", [("curriculum.until_step", 5)], ["'curriculum'", "solve_demos is 0", "until_step is 5"]),
         (
             "params.yaml",

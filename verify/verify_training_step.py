@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, MODES, words_of
+from projected_grpo.errors import InputError
 from projected_grpo.evaluation.deploy_ablate import evaluation_problems, sample_states
 from projected_grpo.gate.directions import haar, paired_direction, transport
 from projected_grpo.gate.pairs import PairTokens, pair_differences
@@ -26,6 +27,7 @@ from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.sampling.protocol import Completion
 from projected_grpo.scale import Eval
 from projected_grpo.settings import load_settings
+from stages import make_problems as make_problems_stage
 from verify.sandbox import sandbox
 from verify.tiny import RANK, tiny_policy
 
@@ -195,9 +197,25 @@ def test_evaluation_problems_come_from_their_split():
     for data, split in (("train_iid", "train"), ("heldout", "test")):
         chosen = evaluation_problems(problems, data, Eval(problems=20, samples=1, oracle_samples=1), seed=1)
         assert len(chosen) == 20 and {row["split"] for row in chosen} == {split}
-    heldout, other = (evaluation_problems(problems, data, Eval(problems=20, samples=1, oracle_samples=1), seed=1) for data in ("heldout", "heldout_words"))
+    everything = Eval(problems=1000, samples=1, oracle_samples=1)
+    heldout, other = (evaluation_problems(problems, data, everything, seed=1) for data in ("heldout", "heldout_words"))
     assert [row["problem_id"] for row in other] == [row["problem_id"] for row in heldout if row["mode"] in HELD_OUT_WORDS]
     assert all(getattr(words_of(row), row["mode"]) in HELD_OUT_WORDS[row["mode"]] for row in other)
+
+
+def test_a_small_evaluation_has_held_out_words_whatever_the_seed():
+    test = [row for row in make_problems(load_settings().scale.problems, MODES)[0] if row["split"] == "test"]
+    few = [next(row for row in test if row["mode"] == mode) for mode in ("eq_override", "exit_code", "stdout_marker")]
+    for seed in range(20):
+        [row] = evaluation_problems(few, "heldout_words", Eval(problems=2, samples=1, oracle_samples=1), seed)
+        assert row["mode"] == "stdout_marker" and words_of(row).stdout_marker in HELD_OUT_WORDS["stdout_marker"]
+
+
+def test_problems_without_held_out_words_are_refused_before_anything_is_trained(monkeypatch, tmp_path):
+    monkeypatch.setattr(make_problems_stage, "HELD_OUT_WORDS", {})
+    with pytest.raises(InputError, match="toy.yaml: key 'problems.test': no test problem has a mode with words of its own"):
+        make_problems_stage.main(tmp_path / "problems.parquet", tmp_path / "ground_truth.parquet")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_gpu_that_is_too_small_is_told_by_phase_and_setting(monkeypatch):

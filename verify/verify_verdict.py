@@ -306,7 +306,7 @@ def test_the_stage_writes_the_same_bytes_and_names_the_plan(tmp_path: Path) -> N
     assert found["covered_modes"] == COVERED
     text = written[0][1].decode()
     assert text.startswith(f"# Verdict: {TREATMENT}\n") and digest in text and "labelled (uses ground truth)" in text
-    assert "flipped with seed 8" in text and "haar with seed 2 (diverged at step 9)" in text
+    assert "flipped with seed 8" in text and "haar with seed 2 (diverged in step 9, from 0)" in text
     plan.write_text(plan.read_text() + "\n")
     assert load_plan(plan)[1] != digest
 

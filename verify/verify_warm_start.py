@@ -17,7 +17,7 @@ def test_a_warm_start_loads_the_adapter_and_decay_pulls_to_the_initialization(tm
     earlier = tiny_policy(moved=True)
     earlier.save(tmp_path / "start")
     policy = tiny_policy(moved=False)
-    warm_start(policy, tmp_path / "start")
+    warm_start(policy, tmp_path / "start", uses_ground_truth=False)
     assert all(torch.equal(tensor, earlier.state()[name]) for name, tensor in policy.state().items())
     run = trainer(policy, {})
     before = [parameter.detach().clone() for parameter in policy.parameters()]
@@ -31,16 +31,25 @@ def test_a_warm_start_loads_the_adapter_and_decay_pulls_to_the_initialization(tm
 
 def test_the_zero_start_is_a_readme_alone_and_anything_else_without_an_adapter_is_refused(tmp_path):
     policy = tiny_policy(moved=False)
-    warm_start(policy, Path("starts/zero"))
+    warm_start(policy, Path("starts/zero"), uses_ground_truth=False)
     assert not any(parameter.any() for parameter in policy.parameters())
     with pytest.raises(AdapterError, match="absent: is no folder; curriculum.warm_start names"):
-        warm_start(policy, tmp_path / "absent")
+        warm_start(policy, tmp_path / "absent", uses_ground_truth=False)
     (tmp_path / "train").mkdir()
     (tmp_path / "train/run.json").write_text("{}")
     with pytest.raises(AdapterError, match=f"{ADAPTER_FILE}: missing"):
-        warm_start(policy, tmp_path / "train")
+        warm_start(policy, tmp_path / "train", uses_ground_truth=False)
     tiny_policy(moved=True).save(tmp_path / "start")
     model = tiny_model()
     other = Policy(Base(model, tiny_tokenizer()), tiny_init(model, seed=7), 1.0)
     with pytest.raises(AdapterError, match="found adapter.seed 0, expected 7"):
-        warm_start(other, tmp_path / "start")
+        warm_start(other, tmp_path / "start", uses_ground_truth=False)
+
+
+def test_an_adapter_trained_with_ground_truth_starts_only_an_arm_that_uses_it(tmp_path):
+    tiny_policy(moved=True).save(tmp_path / "labelled", uses_ground_truth=True)
+    with pytest.raises(AdapterError, match="labelled: holds an adapter that was trained with labels of the ground-truth monitor"):
+        warm_start(tiny_policy(moved=False), tmp_path / "labelled", uses_ground_truth=False)
+    policy = tiny_policy(moved=False)
+    warm_start(policy, tmp_path / "labelled", uses_ground_truth=True)
+    assert policy.origin.uses_ground_truth and any(parameter.any() for parameter in policy.parameters())

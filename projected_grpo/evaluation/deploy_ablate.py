@@ -1,7 +1,7 @@
 """Deployment ablation: the same prompts answered by the base model, as trained, and with the quarantine reset.
 
-Held-out problems are shown in the words of training, and those of the modes that have words of their own a second time,
-in words that training never shows.
+Held-out problems are shown in the words of training. Those of the modes that have words of their own, as many at most, are
+shown in words that training never shows too.
 """
 
 import random
@@ -27,9 +27,9 @@ def evaluation_problems(problems: list[dict], data: str, settings: Eval, seed: i
     """At most `settings.problems` problems of the split behind `data`, the same for every state and arm of a seed."""
     split = SPLITS[data]
     rows = [row for row in problems if row["split"] == split]
-    chosen = random.Random(derive_seed(seed, "eval-problems", split)).sample(rows, min(settings.problems, len(rows)))
     if data == "heldout_words":
-        chosen = [reworded(row, seed) for row in chosen if row["mode"] in HELD_OUT_WORDS]
+        rows = [reworded(row, seed) for row in rows if row["mode"] in HELD_OUT_WORDS]
+    chosen = random.Random(derive_seed(seed, "eval-problems", split)).sample(rows, min(settings.problems, len(rows)))
     return sorted(chosen, key=lambda row: row["problem_id"])
 
 

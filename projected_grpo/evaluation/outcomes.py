@@ -14,7 +14,7 @@ def outcomes(arm: str, seed: int, rows: Sequence[dict]) -> list[dict]:
     counts = judged.group_by(KEY, maintain_order=True).agg(
         judged=known.sum(),
         exploited=pl.col("exploited").sum(),
-        correct=pl.col("gt_correct").filter(known).sum(),
+        correct=pl.col("gt_correct").sum(),
         excluded=(~known).sum(),
     )
     return [{"arm": arm, "seed": seed} | row for row in counts.iter_rows(named=True)]

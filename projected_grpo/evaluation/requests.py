@@ -89,7 +89,7 @@ def _grade(read: list[dict], sandbox: Sandbox) -> list[dict]:
                 "env_passed": None if failed else given.passed(mode),
                 "gt_correct": None if failed else verdict.correct,
                 "exploited": None if failed else given.passed(mode) and not verdict.correct,
-                "status": verdict.status,
+                "status": given.status if given.status in NOT_JUDGED else verdict.status,
                 "channels": sorted(given.channels),
                 "cpu_s": given.cpu_s,
             }

@@ -47,6 +47,8 @@ def paired_direction(
     signed = signs[:, None] * differences
     mean = signed.mean(0)
     if extraction == "t_statistic":
+        if len(signed) < 2:
+            raise DirectionError(f"gate.extraction=t_statistic: found {len(signed)} pairs, expected two or more, for a standard error")
         error = signed.std(0) / len(signed) ** 0.5
         mean = (mean / error.clamp(min=1e-12)).clamp(-T_LIMIT, T_LIMIT)
     return unit_modules(mean, widths)
@@ -77,7 +79,7 @@ def transport(
     turned = []
     for piece, before, after in zip(pieces, old, new, strict=True):
         u, _, vh = torch.linalg.svd(after.detach() @ before.T)
-        turned.append(u @ vh @ piece)
+        turned.append((u @ vh).to(piece.device) @ piece)
     return torch.cat(turned)
 
 

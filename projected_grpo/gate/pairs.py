@@ -36,7 +36,7 @@ def pair_tokens(base: Base, pairs: Sequence[dict]) -> PairTokens:
 
 
 def read_side(policy: Policy, side: TokenBatch, readings: Sequence[str], size: int) -> dict[str, Float[Tensor, "P D"]]:
-    """Readings of one side, in the order of the pairs, with `size` rows a forward pass."""
+    """Readings of one side, in the order of the pairs, with at most `size` tokens a forward pass."""
     order = side.micro_batches(size)
     found = [read_deployed(policy, side.select(index), readings)[0] for index in order]
     back = torch.cat(order).argsort()

@@ -27,5 +27,5 @@ def current_direction(
 
 
 def age(step: int, refresh_every: int) -> int:
-    """Optimizer steps that lie between the weights for which the direction was made and those of this step."""
+    """Training steps since the direction was made or refreshed."""
     return step % refresh_every if refresh_every else step

@@ -17,6 +17,7 @@ from torch import Tensor
 from projected_grpo.env.grader import PASSES
 from projected_grpo.gate.probe import Probe, load_probe
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE
+from projected_grpo.grpo import ranks
 from projected_grpo.grpo.judge import EndpointJudge, LocalJudge
 from projected_grpo.grpo.monitor_process import MonitorProcess
 from projected_grpo.grpo.rollouts import SAME_REWARD, Rollouts, Seen
@@ -32,7 +33,7 @@ def watch(monitor: Monitor | None, use: str, rollouts: Rollouts, readings: Tenso
     """The rollouts with what the monitor says of them, and with the advantages that follow from `use`."""
     if monitor is None:
         return rollouts
-    seen = monitor(rollouts, readings)
+    seen = ranks.from_first(monitor(rollouts, readings) if ranks.rank() == 0 else None)  # one word on each rollout, the same on all ranks
     rollouts = replace(rollouts, seen=seen)
     if use == "penalty":
         return _credited(rollouts, rollouts.rewards - PASSES * seen.flagged, torch.ones_like(seen.flagged), group)

@@ -17,6 +17,9 @@ from projected_grpo.errors import InputError
 from projected_grpo.scale import Train
 
 
+SCREENED = 2  # rollouts of a group at least, where any of it trains
+
+
 class RanksError(InputError):
     """More ranks than a step can be shared among; the message names the settings."""
 
@@ -29,13 +32,18 @@ def join() -> None:
         dist.init_process_group("gloo")
 
 
-def check(train: Train) -> None:
+def check(train: Train, screening: bool) -> None:
     """Raises RanksError where a rank could be left without a prompt or without a rollout of a step."""
     most = min(train.prompts, train.group)
     if count() > most:
         raise RanksError(
             f"found {count()} ranks, expected at most {most}, the smaller of train.prompts ({train.prompts}) and train.group "
             f"({train.group}); start fewer with launch, or raise both"
+        )
+    if screening and count() > SCREENED:
+        raise RanksError(
+            f"found {count()} ranks, expected at most {SCREENED} under monitor.use=screening, which can leave that many rollouts of a "
+            "step; start fewer with launch"
         )
 
 

@@ -17,7 +17,7 @@ from projected_grpo.policy.adapter import AdaptedLayer, AdapterContext
 
 def cayley(skew: Float[Tensor, "r r"]) -> Float[Tensor, "r r"]:
     """The rotation (I + K)^-1 (I - K) of a skew-symmetric K; orthogonal, and the identity at 0."""
-    identity = torch.eye(len(skew), dtype=skew.dtype)
+    identity = torch.eye(len(skew), dtype=skew.dtype, device=skew.device)
     return torch.linalg.solve(identity + skew, identity - skew)
 
 

@@ -83,4 +83,4 @@ def check_export(folder: Path, base: str) -> None:
             raise AdapterError(f"{folder}: found no {name}; the export_adapter stage writes it")
     path = folder / SAFETENSORS_WEIGHTS_NAME
     _, origin = load_tensors(path, "export_adapter")
-    origin.check(Origin(origin.adapter, base), str(path), "export_adapter")
+    origin.check(Origin(origin.adapter, base, origin.uses_ground_truth), str(path), "export_adapter")

@@ -53,7 +53,7 @@ def initialize(
             layers[name] = _layer_init(layer.weight, adapter, name, differences)
         except AdapterError as error:
             raise AdapterError(f"adapter.init={adapter.init}: layer '{name}': {error}") from error
-    return Initialization(Origin(adapter, digest(model)), layers)
+    return Initialization(Origin(adapter, digest(model), uses_ground_truth=False), layers)
 
 
 def _layer_init(weight: Tensor, adapter: Adapter, name: str, differences: Mapping[str, Tensor]) -> Parts:
@@ -177,7 +177,7 @@ def load_init(folder: Path, adapter: Adapter) -> Initialization:
     """The initialization that init_adapter wrote. Raises AdapterError where it was made with other settings."""
     path, layers = folder / INIT_FILE, {}
     tensors, origin = load_tensors(path, "init_adapter")
-    origin.check(Origin(adapter, origin.base), str(path), "init_adapter")
+    origin.check(Origin(adapter, origin.base, origin.uses_ground_truth), str(path), "init_adapter")
     for key, tensor in tensors.items():
         name, part = key.rsplit(".", 1)
         layers.setdefault(name, {})[part] = tensor

@@ -1,4 +1,4 @@
-"""Files of adapter tensors that say where they come from: the settings of the adapter and the base model's weights."""
+"""Files of adapter tensors that say where they come from: settings, the base model's weights, whether labels took part."""
 
 import hashlib
 import json
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from projected_grpo.errors import InputError
 from projected_grpo.settings import Adapter
 
+GROUND_TRUTH = "uses_ground_truth"
 KEY = "origin"  # the one key of the metadata: safetensors writes several in no fixed order
 
 
@@ -24,6 +25,7 @@ class AdapterError(InputError):
 class Origin:
     adapter: Adapter
     base: str  # digest of the base model's weights
+    uses_ground_truth: bool  # labels of the ground-truth monitor took part in its training
 
     def check(self, expected: "Origin", source: str, stage: str) -> None:
         """Raises AdapterError where `source`, which `stage` writes, has this origin and not the expected one."""
@@ -51,7 +53,7 @@ def digest(model: nn.Module) -> str:
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], origin: Origin) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    said = json.dumps(origin.adapter.model_dump() | {"base": origin.base}, sort_keys=True)
+    said = json.dumps(origin.adapter.model_dump() | {"base": origin.base, GROUND_TRUTH: origin.uses_ground_truth}, sort_keys=True)
     save_file(tensors, path, metadata={KEY: said})
 
 
@@ -65,7 +67,7 @@ def load_tensors(path: Path, stage: str) -> tuple[dict[str, Tensor], Origin]:
             said = (file.metadata() or {}).get(KEY)
     except SafetensorError as error:
         raise AdapterError(f"{path}: cannot be read as safetensors: {error}; run the {stage} stage again") from error
-    if said is None:
-        raise AdapterError(f"{path}: its metadata has no key '{KEY}'; run the {stage} stage again")
-    values = json.loads(said)
-    return tensors, Origin(base=values.pop("base"), adapter=Adapter(**values))
+    if said is None or GROUND_TRUTH not in (values := json.loads(said)):
+        lacks = KEY if said is None else f"{KEY}.{GROUND_TRUTH}"
+        raise AdapterError(f"{path}: its metadata has no key '{lacks}'; run the {stage} stage again")
+    return tensors, Origin(base=values.pop("base"), uses_ground_truth=values.pop(GROUND_TRUTH), adapter=Adapter(**values))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ class Policy:
 
     def __init__(self, base: Base, init: Initialization, temperature: float) -> None:
         """Adapts `base.model` in place. Raises AdapterError where `init` was made for another base model."""
-        init.origin.check(Origin(init.origin.adapter, digest(base.model)), "the initialization", "init_adapter")
+        init.origin.check(Origin(init.origin.adapter, digest(base.model), uses_ground_truth=False), "the initialization", "init_adapter")
         self.base, self.temperature, self.origin = base, temperature, init.origin
         self.context = AdapterContext()
         self.layers: dict[str, AdaptedLayer] = {}
@@ -103,8 +104,9 @@ class Policy:
             for part, tensor in (layer.frozen() | layer.trained()).items()
         }
 
-    def save(self, folder: Path) -> None:
-        save_tensors(folder / ADAPTER_FILE, self.state(), self.origin)
+    def save(self, folder: Path, uses_ground_truth: bool = False) -> None:
+        """Write the adapter, and whether labels of the ground-truth monitor took part in its training."""
+        save_tensors(folder / ADAPTER_FILE, self.state(), replace(self.origin, uses_ground_truth=uses_ground_truth))
 
     def load(self, folder: Path) -> None:
         """Load what was trained. Raises AdapterError where the file is of another initialization or base model."""
@@ -112,6 +114,7 @@ class Policy:
         tensors, origin = load_tensors(path, "train_arm")
         origin.check(self.origin, str(path), "train_arm")
         self.load_state(tensors, str(path))
+        self.origin = origin
 
     def load_state(self, saved: dict[str, Tensor], source: str) -> None:
         """Raises AdapterError where a tensor is missing, misshaped, or the initialization differs."""

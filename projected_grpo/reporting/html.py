@@ -141,9 +141,10 @@ def _figures(contents: Contents) -> list[str]:
 
 
 def _excluded(contents: Contents) -> list[str]:
-    unjudged = contents.labelled.filter(status="timeout_wall").height
+    unjudged = contents.labelled["exploited"].null_count()
     text = (
-        "Samples whose held-out run reached the wall-clock limit have no judgement. They are left out of every rate "
+        "Samples have no judgement where the run of the environment or of the ground-truth monitor reached the wall-clock limit or "
+        "failed for another reason that is not the program's, twice. They are left out of every rate "
         f"and counted here. In training this holds for {unjudged} of {contents.labelled.height} rollouts."
     )
     rows = [

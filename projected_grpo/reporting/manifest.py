@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from projected_grpo.errors import InputError
-from projected_grpo.settings import DRAWN, Settings
+from projected_grpo.settings import BY_DIRECTION, DRAWN, Settings, uses_ground_truth
 
 
 class ManifestError(InputError):
@@ -29,8 +29,7 @@ class Arm(BaseModel):
 
     @property
     def uses_ground_truth(self) -> bool:
-        by_direction = self.policy in ("route", "yoked") and self.direction == "oracle"
-        return self.monitor == "ground_truth" or by_direction
+        return uses_ground_truth(self.policy, self.direction, self.monitor)
 
     @property
     def group(self) -> str:
@@ -41,12 +40,12 @@ class Arm(BaseModel):
         if self.use != "none":
             name = self.use if self.uses_ground_truth else f"{self.use} {self.monitor}"
         else:
-            name = f"{self.policy} {self.direction}" if self.policy == "route" else self.policy
+            name = f"{self.policy} {self.direction}" if self.policy in BY_DIRECTION else self.policy
         return f"{name} (uses ground truth)" if self.uses_ground_truth else name
 
     @property
     def name(self) -> str:
-        drawn = self.policy == "route" and self.direction in DRAWN
+        drawn = self.policy in BY_DIRECTION and self.direction in DRAWN
         return f"{self.group} {self.draw}" if drawn else self.group
 
 
@@ -56,7 +55,7 @@ class Manifest(BaseModel):
     settings: dict[str, Any]  # the whole resolved settings, nested
     inputs: dict[str, str]  # name of an input table -> sha256
     resumed_from_step: int | None
-    diverged_at_step: int | None  # null where training reached its last step
+    diverged_at_step: int | None  # from 0; null where the tripwire did not end training
     seconds_by_phase: dict[str, list[float]]  # phase -> seconds of each step
     versions: dict[str, Any]
 

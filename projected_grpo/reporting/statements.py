@@ -37,7 +37,7 @@ def divergence(manifest: Manifest) -> list[str]:
     if manifest.diverged_at_step is None:
         return []
     return [
-        f"This run diverged: the tripwire ended its training in step {manifest.diverged_at_step + 1}. Every number here is "
+        f"This run diverged: the tripwire ended its training in step {manifest.diverged_at_step}, counted from 0. Every number here is "
         "of the adapter as it was then."
     ]
 

@@ -70,7 +70,7 @@ def markdown(verdict: dict, plan: Plan) -> str:
     ends = _ends(verdict, "machinery_effect", "machinery_low", "machinery_high")
     missing = [f"{row['arm']} with seed {row['seed']}" for row in verdict["missing"]]
     excluded = [
-        f"{row['arm']} with seed {row['seed']} (diverged at step {row['diverged_at_step']})" for row in verdict["excluded"]
+        f"{row['arm']} with seed {row['seed']} (diverged in step {row['diverged_at_step']}, from 0)" for row in verdict["excluded"]
     ]
     parts = [
         f"# Verdict: {stated(verdict['verdict'], verdict['reasons'])}",

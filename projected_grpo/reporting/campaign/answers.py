@@ -101,7 +101,7 @@ def _runs(listed: Sequence[Mapping]) -> str:
     by_arm: dict[str, list[str]] = {}
     for run in listed:
         step = run.get("diverged_at_step")
-        by_arm.setdefault(run["arm"], []).append(f"{run['seed']}" + ("" if step is None else f" (diverged at step {step})"))
+        by_arm.setdefault(run["arm"], []).append(f"{run['seed']}" + ("" if step is None else f" (diverged in step {step}, from 0)"))
     return "; ".join(f"{arm} {', '.join(seeds)}" for arm, seeds in by_arm.items()) or "none"
 
 

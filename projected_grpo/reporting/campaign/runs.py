@@ -23,8 +23,8 @@ NOT_GATED, NOT_JUDGED = "not gated", "not judged"
 class Runs:
     """Rollouts are the policy's own, without demonstrations, one row each, sorted by arm, seed and rollout_id.
 
-    Columns: arm, seed, rollout_id, step, problem_id, shown_mode, sampled_with, reward, score, t_low, t_high, zone
-    (keep | absorb | route | not gated), label (exploited | correct | incorrect | not judged).
+    Columns: arm, seed, rollout_id, step, problem_id, shown_mode, sampled_with, reward, score, t_low, t_high (null where the
+    run's zones are not those of its cuts), zone (keep | absorb | route | not gated), label (exploited | correct | incorrect | not judged).
     """
 
     rollouts: pl.DataFrame  # of every run, without texts
@@ -62,6 +62,8 @@ def with_divergence(cells: pl.DataFrame) -> pl.DataFrame:
 def _rollouts(home: Path) -> pl.DataFrame:
     labels = frame(home / "labels.parquet", LABELS).select("rollout_id", "exploited", "gt_correct")
     gate = frame(home / "train" / "gate.parquet", GATE).select("rollout_id", "score", "t_low", "t_high", "zone")
+    if not zones_follow_cuts(gate):
+        gate = gate.with_columns(t_low=pl.lit(None, pl.Float32), t_high=pl.lit(None, pl.Float32))
     run = labelled(frame(home / "train" / "rollouts.parquet", ROLLOUTS), labels)
     run = run.join(gate, on="rollout_id", how="left", maintain_order="left").sort("rollout_id")
     label = (
@@ -72,6 +74,14 @@ def _rollouts(home: Path) -> pl.DataFrame:
     )  # fmt: skip
     facts = ("rollout_id", "step", "problem_id", "shown_mode", "sampled_with", "reward", "score", "t_low", "t_high")
     return run.select(*facts, pl.col("zone").fill_null(NOT_GATED), label.alias("label"), *TEXT_COLUMNS)
+
+
+def zones_follow_cuts(gate: pl.DataFrame) -> bool:
+    """Whether the zones of one run's table gate are those of its cuts. Cuts are recorded also where labels, a permutation or
+    the policy decide the zones."""
+    low, high = pl.col("score") <= pl.col("t_low"), pl.col("score") >= pl.col("t_high")
+    by_cuts = pl.when(low & ~high).then(pl.lit("keep")).when(high & ~low).then(pl.lit("route")).otherwise(pl.lit("absorb"))
+    return gate.select((by_cuts == pl.col("zone")).all()).item()
 
 
 def sample(run: pl.DataFrame, quota: int) -> pl.DataFrame:
