@@ -57,5 +57,5 @@ def test_a_diverged_run_goes_through_the_pipeline_with_a_note(workspace):
     diverged = json.loads((out / "run.json").read_text())["diverged_at_step"]
     steps = [row["step"] for row in read_rows(out / "steps.parquet", TABLES["steps"])]
     assert 1 <= diverged < 5 and steps == list(range(diverged + 1))
-    assert f"ended its training in step {diverged + 1}" in (workspace / "reports/report.html").read_text()
+    assert f"ended its training in step {diverged}, counted from 0" in (workspace / "reports/report.html").read_text()
     assert json.loads((workspace / "reports/manifest.json").read_text())["diverged_at_step"] == diverged

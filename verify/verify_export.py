@@ -215,7 +215,7 @@ def test_the_card_says_what_holds_of_its_arm_and_folder():
     assert "uses ground truth" not in card() and "model organism" in card()
     labelled = card(policy="labelled", kind="ground_truth")
     assert "# Arm labelled (uses ground truth), deployed adapter" in labelled and "It is an upper bound, not a method" in labelled
-    assert "ended its training in step 12" in card(diverged_at_step=11)
+    assert "ended its training in step 11, counted from 0" in card(diverged_at_step=11)
     assert "Its last 2 columns are zero" in card() and "columns are zero" not in card(columns=8)
     assert card().startswith("---\nbase_model: artifacts/base\nlibrary_name: peft\n") and "- `gate.policy`: route" in card()
 

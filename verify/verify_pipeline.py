@@ -226,9 +226,9 @@ def test_the_arm_without_a_quarantine_runs_as_an_experiment_and_deploys_what_it_
     compared = run([sys.executable, "-m", "stages.compare", "HEAD", "one-block", "--out", "comparison"], workspace)
     assert "one-block" in compared.stdout and (workspace / "comparison/comparison.md").exists()
     refused = [sys.executable, "-m", "stages.compare", "HEAD", "workspace", "--out", "comparison"]
-    edit(workspace / "reports/manifest.json", '"keep_quantile": 0.1', '"keep_quantile": 0.2')  # as of a run with another setting
+    edit(workspace / "reports/manifest.json", r'"kl_beta": [0-9.e-]+', '"kl_beta": 0.9')  # as of a run with another setting
     done = run(refused, workspace, check=False)
-    assert done.returncode == 1 and "settings key 'gate.keep_quantile': found 0.1 in HEAD; 0.2 in workspace" in done.stderr
+    assert done.returncode == 1 and "settings key 'scale.train.kl_beta': found" in done.stderr and "0.9 in workspace" in done.stderr
 
 
 @pytest.mark.parametrize("init, masking", [("scorda", "output"), ("antipasto", "parameter")])

@@ -101,5 +101,7 @@ ranks.leave()
 def test_the_monitor_s_word_is_the_same_on_all_ranks(tmp_path):
     """An endpoint may answer the same question in two ways; here the second rank's own monitor would say 1."""
     (tmp_path / "watched.py").write_text(WATCHED)
-    found = subprocess.run([*TORCHRUN, str(tmp_path / "watched.py")], text=True, capture_output=True, check=True, env=os.environ | {"PYTHONPATH": os.getcwd()}).stdout
+    plain = {name: value for name, value in os.environ.items() if name != "PGRPO_TYPECHECK"}  # Two stands in for the rollouts
+    plain |= {"PYTHONPATH": os.getcwd()}
+    found = subprocess.run([*TORCHRUN, str(tmp_path / "watched.py")], text=True, capture_output=True, check=True, env=plain).stdout
     assert found.strip() == "[0.0, 0.0]"

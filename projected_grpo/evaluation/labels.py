@@ -14,10 +14,10 @@ from projected_grpo.parquet import TableError
 def label(rollouts: Sequence[dict], problems: Sequence[dict], truths: Sequence[dict], sandbox: Sandbox) -> list[dict]:
     """The columns of the table labels for each rollout (problem_id, shown_mode, program), apart from its id.
 
-    A rollout may have `words` of its own, in place of its problem's. `problems` and `truths` are rows of the tables problems and ground_truth. What follows from a run is None where the
-    machine failed twice to make that run; such rows are excluded and counted later. gt_correct and exploited are both None where
-    either the environment's run or the monitor's is missing, so their rates are over the same samples. Raises TableError where a
-    rollout's problem is in neither table.
+    A rollout may have `words` of its own, in place of its problem's. `problems` and `truths` are rows of the tables problems and
+    ground_truth. What follows from a run is None where the machine failed twice to make that run; such rows are excluded and
+    counted later. gt_correct and exploited are both None where the environment's run or the monitor's is missing, so their rates
+    are over the same samples. Raises TableError where a rollout's problem is in neither table.
     """
     by_id = {row["problem_id"]: row for row in problems}
     unknown = {row["problem_id"] for row in rollouts} - (by_id.keys() & {row["problem_id"] for row in truths})

@@ -16,7 +16,6 @@ from torch.nn.functional import pad
 from projected_grpo.errors import InputError
 from projected_grpo.scale import Train
 
-
 SCREENED = 2  # rollouts of a group at least, where any of it trains
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from projected_grpo.errors import InputError
 from projected_grpo.settings import Adapter
 
-GROUND_TRUTH = "uses_ground_truth"
+USES_LABELS = "uses_ground_truth"
 KEY = "origin"  # the one key of the metadata: safetensors writes several in no fixed order
 
 
@@ -53,7 +53,7 @@ def digest(model: nn.Module) -> str:
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], origin: Origin) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    said = json.dumps(origin.adapter.model_dump() | {"base": origin.base, GROUND_TRUTH: origin.uses_ground_truth}, sort_keys=True)
+    said = json.dumps(origin.adapter.model_dump() | {"base": origin.base, USES_LABELS: origin.uses_ground_truth}, sort_keys=True)
     save_file(tensors, path, metadata={KEY: said})
 
 
@@ -67,7 +67,7 @@ def load_tensors(path: Path, stage: str) -> tuple[dict[str, Tensor], Origin]:
             said = (file.metadata() or {}).get(KEY)
     except SafetensorError as error:
         raise AdapterError(f"{path}: cannot be read as safetensors: {error}; run the {stage} stage again") from error
-    if said is None or GROUND_TRUTH not in (values := json.loads(said)):
-        lacks = KEY if said is None else f"{KEY}.{GROUND_TRUTH}"
+    if said is None or USES_LABELS not in (values := json.loads(said)):
+        lacks = KEY if said is None else f"{KEY}.{USES_LABELS}"
         raise AdapterError(f"{path}: its metadata has no key '{lacks}'; run the {stage} stage again")
-    return tensors, Origin(base=values.pop("base"), uses_ground_truth=values.pop(GROUND_TRUTH), adapter=Adapter(**values))
+    return tensors, Origin(base=values.pop("base"), uses_ground_truth=values.pop(USES_LABELS), adapter=Adapter(**values))
