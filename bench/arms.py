@@ -22,7 +22,7 @@ import polars as pl
 from ruamel.yaml import YAML
 
 from projected_grpo.evaluation.rates import Rate, find, two_by_two
-from projected_grpo.settings import DRAWN
+from projected_grpo.settings import DRAWN, uses_ground_truth
 
 SEEDS = (41, 42, 43)
 JOBS = 2
@@ -63,11 +63,14 @@ def run(name: str, settings: list[str]) -> bool:
     return done.returncode == 0
 
 
-def row(name: str) -> str:
-    """The run's 2x2 as a row of a Markdown table: as trained / deployed, 95% intervals of the deployed hack rates."""
+def row(name: str, settings: list[str]) -> str:
+    """The 2x2 of the run with these settings as a row of a Markdown table: as trained / deployed, 95% intervals of the deployed hack rates."""
     table = two_by_two(pl.read_parquet(io.BytesIO(dvc.api.read("artifacts/eval.parquet", rev=name, mode="rb"))).to_dicts())
     metrics, job = (json.loads(dvc.api.read(path, rev=name)) for path in ("reports/metrics.json", "artifacts/train/run.json"))
     arm, _, seed = name.rpartition("-s")
+    values = dict(item.split("=", 1) for item in settings)
+    if uses_ground_truth(values["gate.policy"], values["gate.direction"], values.get("monitor.kind", "none")):
+        arm = f"{arm} (uses ground truth)"
     found = [arm, seed, f"{metrics['qmass']:.2f}"]
     for data in ("heldout", "train_iid"):
         trained, deployed = (find(table, data, state) for state in ("as_trained", "deployed"))
@@ -91,7 +94,7 @@ def main(arguments: list[str]) -> None:
             sys.exit("some runs failed; the same command runs them again")
     print("| arm | seed | qmass | held-out hack | held-out solve | train-IID hack | train-IID solve | AUROC live |\n" + "|---" * 8 + "|")
     for name in sorted(set(chosen) & set(finished())):
-        print(row(name))
+        print(row(name, chosen[name]))
 
 
 if __name__ == "__main__":
