@@ -49,8 +49,13 @@ def test_two_ranks_reproduce_one(finished, tmp_path):
 
 SHARES = """
 import sys
+from dataclasses import dataclass
 import torch
 from projected_grpo.grpo import ranks
+from projected_grpo.grpo.monitors import watch
+@dataclass(frozen=True)
+class Rollouts:  # what watch needs of them
+    seen: object = None
 ranks.join()
 own = list(range(5))[ranks.share(5)]
 parameter = torch.nn.Parameter(torch.zeros(2))
@@ -58,16 +63,20 @@ parameter.grad = torch.tensor([1.0, 10.0 * (ranks.rank() + 1)])
 ranks.sum_gradients([parameter])
 rows = ranks.gather_rows(torch.full((1, ranks.rank() + 1), 1.0 + ranks.rank()))
 result = (len(own), ranks.gather(own), parameter.grad.tolist(), rows.tolist(), ranks.from_first(f"of rank {ranks.rank()}"))
+seen = watch(lambda rollouts, readings: f"of rank {ranks.rank()}", "none", Rollouts(), torch.zeros(2, 1), 2).seen
 if ranks.rank() == 1:
-    print(result)
+    print(result, seen)
 ranks.leave()
 """
 
 
-def test_shares_are_joined_in_order_and_gradients_are_summed(tmp_path):
+def test_shares_are_joined_in_order_gradients_summed_and_the_first_rank_s_monitor_asked(tmp_path):
+    """An endpoint may answer the same question in two ways, so one rank asks it."""
     (tmp_path / "shares.py").write_text(SHARES)
-    found = subprocess.run([*TORCHRUN, str(tmp_path / "shares.py")], text=True, capture_output=True, check=True, env=os.environ | {"PYTHONPATH": os.getcwd()}).stdout
-    assert found.strip() == "(3, [0, 1, 2, 3, 4], [2.0, 30.0], [[1.0, 0.0], [2.0, 2.0]], 'of rank 0')"
+    plain = {name: value for name, value in os.environ.items() if name != "PGRPO_TYPECHECK"}  # for Rollouts
+    plain |= {"PYTHONPATH": os.getcwd()}
+    found = subprocess.run([*TORCHRUN, str(tmp_path / "shares.py")], text=True, capture_output=True, check=True, env=plain).stdout
+    assert found.strip() == "(3, [0, 1, 2, 3, 4], [2.0, 30.0], [[1.0, 0.0], [2.0, 2.0]], 'of rank 0') of rank 0"
     assert list(range(5))[ranks.share(5)] == list(range(5)) and ranks.gather([3, 4]) == [3, 4]  # one rank
 
 
@@ -80,28 +89,3 @@ def test_more_ranks_than_prompts_are_refused(monkeypatch):
     ranks.check(train, screening=False)
     with pytest.raises(RanksError, match="found 3 ranks, expected at most 2 under monitor.use=screening"):
         ranks.check(train, screening=True)
-
-
-WATCHED = """
-from dataclasses import dataclass
-import torch
-from projected_grpo.grpo import ranks
-from projected_grpo.grpo.monitors import watch
-@dataclass(frozen=True)
-class Two:
-    seen: object = None
-ranks.join()
-seen = watch(lambda rollouts, readings: torch.full((2,), float(ranks.rank())), "none", Two(), torch.zeros(2, 1), 2).seen
-if ranks.rank() == 1:
-    print(seen.tolist())
-ranks.leave()
-"""
-
-
-def test_the_monitor_s_word_is_the_same_on_all_ranks(tmp_path):
-    """An endpoint may answer the same question in two ways; here the second rank's own monitor would say 1."""
-    (tmp_path / "watched.py").write_text(WATCHED)
-    plain = {name: value for name, value in os.environ.items() if name != "PGRPO_TYPECHECK"}  # Two stands in for the rollouts
-    plain |= {"PYTHONPATH": os.getcwd()}
-    found = subprocess.run([*TORCHRUN, str(tmp_path / "watched.py")], text=True, capture_output=True, check=True, env=plain).stdout
-    assert found.strip() == "[0.0, 0.0]"
