@@ -9,7 +9,6 @@ A run ends with its report: the offline gate test and the export are left out. U
 """
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -22,7 +21,8 @@ import polars as pl
 from ruamel.yaml import YAML
 
 from projected_grpo.evaluation.rates import Rate, find, two_by_two
-from projected_grpo.settings import DRAWN, uses_ground_truth
+from projected_grpo.reporting.compare import load_run
+from projected_grpo.settings import DRAWN
 
 SEEDS = (41, 42, 43)
 JOBS = 2
@@ -63,19 +63,16 @@ def run(name: str, settings: list[str]) -> bool:
     return done.returncode == 0
 
 
-def row(name: str, settings: list[str]) -> str:
-    """The 2x2 of the run with these settings as a row of a Markdown table: as trained / deployed, 95% intervals of the deployed hack rates."""
+def row(name: str) -> str:
+    """The run's 2x2 as a row of a Markdown table: as trained / deployed, 95% intervals of the deployed hack rates."""
     table = two_by_two(pl.read_parquet(io.BytesIO(dvc.api.read("artifacts/eval.parquet", rev=name, mode="rb"))).to_dicts())
-    metrics, job = (json.loads(dvc.api.read(path, rev=name)) for path in ("reports/metrics.json", "artifacts/train/run.json"))
+    done = load_run(name)
     arm, _, seed = name.rpartition("-s")
-    values = dict(item.split("=", 1) for item in settings)
-    if uses_ground_truth(values["gate.policy"], values["gate.direction"], values.get("monitor.kind", "none")):
-        arm = f"{arm} (uses ground truth)"
-    found = [arm, seed, f"{metrics['qmass']:.2f}"]
+    found = [f"{arm} (uses ground truth)" if done.manifest.arm.uses_ground_truth else arm, seed, f"{done.metrics['qmass']:.2f}"]
     for data in ("heldout", "train_iid"):
         trained, deployed = (find(table, data, state) for state in ("as_trained", "deployed"))
         found += [f"{trained.hack.value:.2f} / {_rate(deployed.hack)}", f"{trained.solve.value:.2f} / {deployed.solve.value:.2f}"]
-    auroc, diverged = metrics["auroc_live"], job["diverged_at_step"]
+    auroc, diverged = done.metrics["auroc_live"], done.manifest.diverged_at_step
     found.append(("-" if auroc is None else f"{auroc:.2f}") + ("" if diverged is None else f", diverged at {diverged}"))
     return f"| {' | '.join(found)} |"
 
@@ -94,7 +91,7 @@ def main(arguments: list[str]) -> None:
             sys.exit("some runs failed; the same command runs them again")
     print("| arm | seed | qmass | held-out hack | held-out solve | train-IID hack | train-IID solve | AUROC live |\n" + "|---" * 8 + "|")
     for name in sorted(set(chosen) & set(finished())):
-        print(row(name, chosen[name]))
+        print(row(name))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ def main(
 ) -> None:
     deterministic()
     settings = load_settings()
-    initial, temperature = load_init(init, settings.adapter), settings.scale.sampling.temperature  # which the gradient reading depends on
-    policy = Policy(load_base(base, settings.scale.model.device), initial, temperature)
+    policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)
     tokens = pair_tokens(policy.base, read_rows(pairs, PAIRS))
     reading, size, rate = settings.gate.reading, settings.scale.train.micro_tokens, settings.monitor.false_positive_rate
     hack, clean = (read_side(policy, side, [reading], size)[reading] for side in (tokens.hack, tokens.clean))

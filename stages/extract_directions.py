@@ -29,8 +29,7 @@ def main(
 ) -> None:
     deterministic()
     settings = load_settings()
-    initial, temperature = load_init(init, settings.adapter), settings.scale.sampling.temperature  # which the gradient reading depends on
-    policy = Policy(load_base(base, settings.scale.model.device), initial, temperature)
+    policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)
     rows = read_rows(pairs, PAIRS)
     differences = {}
     if rows:

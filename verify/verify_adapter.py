@@ -147,7 +147,7 @@ def test_zeroing_the_quarantine_instead_of_resetting_it_would_subtract_the_initi
 
 def test_save_and_load_restore_every_tensor_and_refuse_a_foreign_adapter(tmp_path):
     policy, batch = tiny_policy(moved=True), tiny_batch()
-    policy.save(tmp_path)
+    policy.save(tmp_path, uses_ground_truth=False)
     fresh = tiny_policy(moved=False)
     fresh.load(tmp_path)
     with torch.no_grad():

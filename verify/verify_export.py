@@ -240,7 +240,7 @@ def test_the_stage_writes_equal_bytes_twice_and_one_adapter_where_rank_2r_deploy
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.copy_(0.05 * torch.randn(parameter.shape))
-    policy.save(tmp_path / "trained")
+    policy.save(tmp_path / "trained", uses_ground_truth=False)
     write_table(tmp_path / "eval.parquet", EVAL, eval_rows())
     facts = {"resumed_from_step": None, "diverged_at_step": None, "seconds_by_phase": {}, "versions": {}}
     (tmp_path / "run.json").write_text(json.dumps(facts))

@@ -202,7 +202,7 @@ def test_a_merged_weight_computes_its_layer(init):
 @every_init
 def test_an_adapter_file_restores_every_tensor_into_a_fresh_policy(init, tmp_path):
     policy, batch = tiny_policy(moved=True, init=init), tiny_batch()
-    policy.save(tmp_path)
+    policy.save(tmp_path, uses_ground_truth=False)
     fresh = tiny_policy(moved=False, init=init)
     fresh.load(tmp_path)
     assert all(torch.equal(tensor, fresh.state()[name]) for name, tensor in policy.state().items())
@@ -211,10 +211,10 @@ def test_an_adapter_file_restores_every_tensor_into_a_fresh_policy(init, tmp_pat
 
 
 def test_an_adapter_of_another_initialization_or_base_model_is_refused_with_both_values(tmp_path):
-    tiny_policy(moved=True, init="pissa").save(tmp_path)
+    tiny_policy(moved=True, init="pissa").save(tmp_path, uses_ground_truth=False)
     with pytest.raises(AdapterError, match=r"adapter.safetensors: found adapter.init 'pissa', expected 'antipasto'; run the train_arm"):
         tiny_policy(moved=False, init="antipasto").load(tmp_path)
-    tiny_policy(moved=True).save(tmp_path)
+    tiny_policy(moved=True).save(tmp_path, uses_ground_truth=False)
     model = tiny_model()
     other_seed = Policy(Base(model, tiny_tokenizer()), tiny_init(model, seed=7), 1.0)
     with pytest.raises(AdapterError, match="found adapter.seed 0, expected 7"):

@@ -15,7 +15,7 @@ from verify.tiny import tiny_init, tiny_model, tiny_policy, tiny_tokenizer
 
 def test_a_warm_start_loads_the_adapter_and_decay_pulls_to_the_initialization(tmp_path):
     earlier = tiny_policy(moved=True)
-    earlier.save(tmp_path / "start")
+    earlier.save(tmp_path / "start", uses_ground_truth=False)
     policy = tiny_policy(moved=False)
     warm_start(policy, tmp_path / "start", uses_ground_truth=False)
     assert all(torch.equal(tensor, earlier.state()[name]) for name, tensor in policy.state().items())
@@ -39,7 +39,7 @@ def test_the_zero_start_is_a_readme_alone_and_anything_else_without_an_adapter_i
     (tmp_path / "train/run.json").write_text("{}")
     with pytest.raises(AdapterError, match=f"{ADAPTER_FILE}: missing"):
         warm_start(policy, tmp_path / "train", uses_ground_truth=False)
-    tiny_policy(moved=True).save(tmp_path / "start")
+    tiny_policy(moved=True).save(tmp_path / "start", uses_ground_truth=False)
     model = tiny_model()
     other = Policy(Base(model, tiny_tokenizer()), tiny_init(model, seed=7), 1.0)
     with pytest.raises(AdapterError, match="found adapter.seed 0, expected 7"):

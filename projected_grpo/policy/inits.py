@@ -15,7 +15,7 @@ unit vectors in every initialization but the gaussian one. Singular vectors are 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -177,7 +177,7 @@ def load_init(folder: Path, adapter: Adapter) -> Initialization:
     """The initialization that init_adapter wrote. Raises AdapterError where it was made with other settings."""
     path, layers = folder / INIT_FILE, {}
     tensors, origin = load_tensors(path, "init_adapter")
-    origin.check(Origin(adapter, origin.base, origin.uses_ground_truth), str(path), "init_adapter")
+    origin.check(replace(origin, adapter=adapter), str(path), "init_adapter")
     for key, tensor in tensors.items():
         name, part = key.rsplit(".", 1)
         layers.setdefault(name, {})[part] = tensor

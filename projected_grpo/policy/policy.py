@@ -17,7 +17,7 @@ from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import Initialization
 from projected_grpo.policy.lora2r import Lora2r
-from projected_grpo.policy.origin import AdapterError, Origin, digest, load_tensors, save_tensors
+from projected_grpo.policy.origin import AdapterError, digest, load_tensors, save_tensors
 
 ADAPTER_FILE = "adapter.safetensors"
 LOGIT_TOKENS = 1024  # completion tokens whose logits over the vocabulary exist at once
@@ -28,7 +28,7 @@ class Policy:
 
     def __init__(self, base: Base, init: Initialization, temperature: float) -> None:
         """Adapts `base.model` in place. Raises AdapterError where `init` was made for another base model."""
-        init.origin.check(Origin(init.origin.adapter, digest(base.model), uses_ground_truth=False), "the initialization", "init_adapter")
+        init.origin.check(replace(init.origin, base=digest(base.model)), "the initialization", "init_adapter")
         self.base, self.temperature, self.origin = base, temperature, init.origin
         self.context = AdapterContext()
         self.layers: dict[str, AdaptedLayer] = {}
@@ -104,7 +104,7 @@ class Policy:
             for part, tensor in (layer.frozen() | layer.trained()).items()
         }
 
-    def save(self, folder: Path, uses_ground_truth: bool = False) -> None:
+    def save(self, folder: Path, uses_ground_truth: bool) -> None:
         """Write the adapter, and whether labels of the ground-truth monitor took part in its training."""
         save_tensors(folder / ADAPTER_FILE, self.state(), replace(self.origin, uses_ground_truth=uses_ground_truth))
 
