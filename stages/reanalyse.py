@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from projected_grpo.campaign import load_campaign
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.errors import InputError
 from projected_grpo.evaluation.labels import label
@@ -99,7 +100,8 @@ def summarise(saved: Saved, beside: list[Path]) -> None:
     if saved.tested:  # the page draws the offline gate test
         audit, problems, pages = ARTIFACTS / "pair_audit.parquet", ARTIFACTS / "problems.parquet", saved.verdict.parent
         read = (home / "cells", cells, outcomes, saved.verdict, plan, gate_test, nulls, audit, problems)
-        report_campaign.main(home.name, *read, pages / "report.html", pages / "figures")
+        profile = load_campaign(home / "params.yaml").profile
+        report_campaign.main(home.name, profile, *read, pages / "report.html", pages / "figures")
 
 
 def report_run() -> None:

@@ -16,6 +16,7 @@ from projected_grpo.tables import PAIR_AUDIT, PROBLEMS
 
 def main(
     name: Annotated[str, typer.Option(help="Name of the campaign.")],
+    profile: Annotated[str, typer.Option(help="Profile of its cells.")],
     runs: Annotated[Path, typer.Option(help="Folder of the finished runs, <arm>/<seed>/.")],
     cells: Annotated[Path, typer.Option(help="Table cells; its runs are reported.")],
     outcomes: Annotated[Path, typer.Option(help="Table outcomes.")],
@@ -34,6 +35,7 @@ def main(
     page = render(
         Contents(
             name=name,
+            profile=profile,
             plan=planned,
             verdict=judged,
             cells=cell_table,

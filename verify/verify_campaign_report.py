@@ -21,6 +21,7 @@ from projected_grpo.reporting.campaign.browser import LABELS, SHOWN_MODES, ZONES
 from projected_grpo.reporting.campaign.loopholes import loophole_lines
 from projected_grpo.reporting.campaign.panels import SPARE, STYLES
 from projected_grpo.reporting.campaign.runs import curves, frame, mode_rates, read_runs, sample, zone_shares
+from projected_grpo.reporting.statements import TOY
 from projected_grpo.reporting.summary import ReportError
 from projected_grpo.results import CELLS, OUTCOMES
 from projected_grpo.tables import PROBLEMS
@@ -33,10 +34,10 @@ QUOTA = 60  # rollouts a run in the page, of 80
 needs_browser = pytest.mark.skipif(BINARY is None, reason="no Chromium in PATH (chromium, chromium-browser or google-chrome)")
 
 
-def report(folder: Path, html: Path, rollouts: int = QUOTA * 6, **changes: Path) -> Path:
+def report(folder: Path, html: Path, rollouts: int = QUOTA * 6, profile: str = "toy", **changes: Path) -> Path:
     paths = {name: folder / f"{name}.parquet" for name in ("cells", "outcomes", "offline_gate", "null_histograms", "pair_audit", "problems")}
     paths |= {"runs": folder / "cells", "verdict": folder / "verdict.json", "plan": folder / "plan.md"} | changes
-    main(name="small <i>", html=html, figures=html.with_suffix(""), browser_rollouts=rollouts, **paths)
+    main(name="small <i>", profile=profile, html=html, figures=html.with_suffix(""), browser_rollouts=rollouts, **paths)
     return html
 
 
@@ -103,6 +104,11 @@ def test_the_page_is_in_the_order_of_its_questions_and_marks_arms_that_use_groun
     words = re.sub("<[^>]*>", " ", text.split("<h2>Runs")[1].split("<h2>Contrasts")[0])
     names = re.findall(r"labelled(\s+\(uses ground truth\))?", words)
     assert len(names) > 8 and all(names)
+
+
+def test_the_limits_of_the_toy_world_are_stated_of_its_campaigns_alone(html, folder, tmp_path):
+    assert html.read_text().count(TOY) == 1
+    assert TOY not in report(folder, tmp_path / "report.html", profile="smollm2").read_text()
 
 
 def test_panels_are_files_of_their_own_too(html):

@@ -1,5 +1,6 @@
 """Base models of a shape and in their dtype: deterministic weights, a chat without thinking, a message for each bad input."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -159,6 +160,7 @@ def test_a_gpu_that_is_not_there_is_named_before_the_weights_are_read(shape, tmp
 def test_prompts_that_are_too_long_are_refused_by_name_before_anything_is_sampled(shape, problems):
     base = load_base(shape, "cpu")
     check_lengths(base, problems, SAMPLING)
+    problems = [row for row in problems if row["split"] == "train"]
     lengths = {row["problem_id"]: len(render(base, row, row["mode"])) for row in problems}
     name, longest = max(lengths.items(), key=lambda item: item[1])
     check_lengths(base, problems, SAMPLING.model_copy(update={"max_prompt_tokens": longest}))
@@ -168,6 +170,21 @@ def test_prompts_that_are_too_long_are_refused_by_name_before_anything_is_sample
     assert said in str(refused.value) and f"raise it to {longest}" in str(refused.value)
     with pytest.raises(ProblemError, match="max_new_tokens is 2049, and the base model has 2048 positions"):
         check_lengths(base, problems, SAMPLING.model_copy(update={"max_new_tokens": 1025}))
+
+
+def test_a_test_problem_is_measured_in_held_out_words_too(shape, problems):
+    base = load_base(shape, "cpu")
+    problem = next(row for row in problems if row["mode"] == "sentinel") | {"split": "test"}
+    known, other = (len(render(base, row, "sentinel")) for row in (problem, reworded(problem, "sentinel", "ACCEPTED")))
+    assert other > known
+    tight = SAMPLING.model_copy(update={"max_prompt_tokens": known})
+    check_lengths(base, [problem | {"split": "train"}], tight)
+    with pytest.raises(ProblemError, match=f"problem {problem['problem_id']}: its prompt has {other} tokens"):
+        check_lengths(base, [problem], tight)
+
+
+def reworded(problem: dict, field: str, word: str) -> dict:
+    return problem | {"words": json.dumps(json.loads(problem["words"]) | {field: word})}
 
 
 def test_a_revision_that_is_no_commit_is_refused_with_the_settings(tmp_path):

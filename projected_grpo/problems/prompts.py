@@ -7,7 +7,7 @@ chat template gets a system and a user message, and the program is a fenced bloc
 import re
 from collections.abc import Sequence
 
-from projected_grpo.env.modes import GT_ONLY, HINTS, MARKER_FILE, Words, words_of
+from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, HINTS, MARKER_FILE, Words, encode_words, words_of
 from projected_grpo.errors import ProblemError
 from projected_grpo.policy.base import Base
 from projected_grpo.scale import Sampling
@@ -40,7 +40,7 @@ def render(base: Base, problem: dict, shown_mode: str) -> list[int]:
 def check_lengths(base: Base, problems: Sequence[dict], sampling: Sampling) -> None:
     """Raises ProblemError where a problem's prompt with its hint, or the longest rollout, is longer than it may be.
 
-    Stages that sample call it before they begin.
+    A test problem's prompt is measured in held-out words too. Stages that sample call it before they begin.
     """
     positions = base.model.config.max_position_embeddings
     if (longest := sampling.max_prompt_tokens + sampling.max_new_tokens) > positions:
@@ -48,7 +48,8 @@ def check_lengths(base: Base, problems: Sequence[dict], sampling: Sampling) -> N
             f"sampling.max_prompt_tokens + sampling.max_new_tokens is {longest}, and the base model has {positions} positions; "
             "lower one of them"
         )
-    length, name = max((len(render(base, row, row["mode"])), row["problem_id"]) for row in problems)
+    worded = [row for problem in problems for row in _wordings(problem)]
+    length, name = max((len(render(base, row, row["mode"])), row["problem_id"]) for row in worded)
     if length > sampling.max_prompt_tokens:
         raise ProblemError(
             f"problem {name}: its prompt has {length} tokens, the most of all problems, and sampling.max_prompt_tokens is "
@@ -95,6 +96,12 @@ def chat_prompt(problem: dict, shown_mode: str) -> str:
         return problem["statement"]
     hint = CHAT_HINTS[shown_mode].format(call=problem["entry_point"], **vars(words_of(problem)))
     return f"{problem['statement']}\n\n{hint}"
+
+
+def _wordings(problem: dict) -> list[dict]:
+    """The problem in the words of training, and a test problem in each word that evaluation may show in their place."""
+    families = zip(*HELD_OUT_WORDS.values(), strict=True) if problem["split"] == "test" else ()
+    return [problem, *(problem | {"words": encode_words(Words(**dict(zip(HELD_OUT_WORDS, family))))} for family in families)]
 
 
 def _chat(base: Base, user: str) -> list[int]:

@@ -20,6 +20,7 @@ from projected_grpo.reporting.campaign.panels import Styles, arm_legend, arm_sty
 from projected_grpo.reporting.campaign.runs import Runs, curves, mode_rates, window_width, with_divergence, zone_shares
 from projected_grpo.reporting.manifest import flatten
 from projected_grpo.reporting.page import CSS, escape, listing, section, table
+from projected_grpo.reporting.statements import world_limits
 from projected_grpo.reporting.style import LABEL_COLOURS
 from projected_grpo.reporting.summary import ReportError
 from projected_grpo.reporting.verdict import arm_name, arm_table, contrast_table, number
@@ -27,9 +28,7 @@ from projected_grpo.reporting.verdict import arm_name, arm_table, contrast_table
 STYLE_SHEET = CSS + Path(__file__).with_name("style.css").read_text()
 LIMITS = (
     "Tests decide and intervals describe. An arm that uses ground truth is an upper bound or a diagnostic, never a method. "
-    "Labels of training rollouts were made after training, from the saved tables.",
-    "The toy world is a model organism. Its numbers describe the machinery and the size of effects in a generated family of "
-    "list problems; they do not show that authored pairs transfer to a pretrained model.",
+    "Labels of training rollouts were made after training, from the saved tables."
 )
 
 
@@ -38,6 +37,7 @@ class Contents:
     """What the page shows."""
 
     name: str  # of the campaign
+    profile: str
     plan: Plan
     verdict: dict  # verdict.json, made by the plan
     cells: pl.DataFrame
@@ -66,7 +66,7 @@ def render(contents: Contents) -> str:
         _modes(contents, styles, names),
         _audit(contents.pair_audit),
         _rollouts(contents, names),
-        section("Limits", *(f"<p>{escape(text)}</p>" for text in LIMITS)),
+        section("Limits", *(f"<p>{escape(text)}</p>" for text in (LIMITS, *world_limits(contents.profile)))),
         _plan(contents.verdict, contents.plan),
     ]
     return _document(title, "\n".join(parts))
