@@ -4,8 +4,8 @@ Each run lives in a temporary copy of the workspace and shares its cache, so the
 be there already (`make repro`), are made once. Two runs go on at once with one thread each, which gives more runs an
 hour on two cores than one run with two threads. Called again after a kill, this skips the experiments of the current
 commit that are finished, and a run that was killed resumes from its last checkpoint.
-A run ends with its report: the offline gate test and the export are left out. Usage: `python -m bench.arms SET...`; with
---table nothing is run. `make arms` runs the set four.
+A run ends with its report: offline gate test and export are left out, but not where an arm saves several readings to compare.
+Usage: `python -m bench.arms SET...`; with --table nothing is run. `make arms` runs the set four.
 """
 
 import io
@@ -33,6 +33,8 @@ METHOD = ["gate.policy=route", "gate.direction=v_act"]  # of an arm that does no
 def cells(sets: list[str]) -> dict[str, list[str]]:
     """Experiment name -> its whole setting of arm, draw and seed."""
     arms = YAML(typ="safe").load(Path("bench/arms.yaml").read_text())
+    if not sets or not set(sets) <= set(arms):
+        sys.exit(f"found the sets {', '.join(sets) or 'none'}, expected some of {', '.join(arms)}")
     named = {}
     for place, seed in enumerate(SEEDS):
         for arm, settings in (item for name in sets for item in arms[name].items()):
@@ -53,8 +55,9 @@ def run(name: str, settings: list[str]) -> bool:
     if name in finished():  # looked up late: a run also takes up what earlier, failed runs left in DVC's queue
         return True
     overrides = [part for item in settings for part in ("-S", item)]
+    several = any(item.startswith("gate.features=") and "," in item for item in settings)
     done = subprocess.run(
-        [*DVC, "exp", "run", "--temp", "-n", name, *overrides, "report"],
+        [*DVC, "exp", "run", "--temp", "-n", name, *overrides, *([] if several else ["report"])],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     print(f"{name}: {'finished' if done.returncode == 0 else 'failed'} after {time.monotonic() - began:.0f} s", flush=True)

@@ -29,7 +29,7 @@ FRESH = 200  # programs given to fresh interpreters
 REPORTS = 10
 
 
-def main(programs: Annotated[int, typer.Option(help="Programs given to the sandbox.")] = 4000) -> None:
+def main(programs: Annotated[int, typer.Option(help="Programs given to the sandbox.", min=10)] = 4000) -> None:
     problems, truths = make_problems(WORLD, MODES)
     rows = [problems[i % len(problems)] for i in range(programs)]
     texts = [f"{truths[i % len(truths)]['canonical_solution']}# {i}\n" for i in range(programs)]

@@ -1,9 +1,10 @@
-"""Seconds of one GRPO step by phase: 64 rollouts of at most 56 tokens on the toy base model, without a gate and with each.
+"""Seconds of one GRPO step by phase: 64 rollouts of at most 56 tokens on the toy base model, not routed and routed by each score.
 
 Usage, after `make repro` and on an otherwise idle machine: `python -m bench.step`. The steps are whole ones, at a learning
 rate of 0, so that all arms sample from the base policy and their completions are equally long; the first of each arm is
-left out, and the median and the range of the others are printed. The arms are the plain policy none,
-routing by activations, and routing by the gradient of the completion's likelihood.
+left out, and the median and the range of the others are printed. The arms are the policy none,
+routing by activations, and routing by the gradient of the completion's likelihood. The policy none reads and scores its
+rollouts too, so that the offline gate test has them; the ratios are therefore also taken to its step without that phase.
 """
 
 import statistics
@@ -39,17 +40,18 @@ def main() -> None:
     train = settings.scale.train.model_copy(update={"prompts": 8, "group": 8, "learning_rate": 0.0})
     settings = settings.model_copy(update={"scale": settings.scale.model_copy(update={"train": train})})
     rows = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "train"]
-    whole = {}
+    steps = {}
     with Sandbox(settings.scale.grading) as sandbox:
         for name, changes in ARMS.items():
             arm = settings.model_copy(update={"gate": settings.gate.model_copy(update=changes)})
-            whole[name] = measure(name, arm, rows, sandbox)
-    for name, seconds in whole.items():
-        print(f"{name}: {seconds / whole['none']:.2f} times the step of the policy none")
+            steps[name] = measure(name, arm, rows, sandbox)
+    none, unread = steps["none"]
+    for name, (whole, _) in steps.items():
+        print(f"{name}: {whole / none:.2f} times the step of the policy none, {whole / unread:.2f} times that step without its phase gate")
 
 
-def measure(name: str, settings: Settings, rows: list[dict], sandbox: Sandbox) -> float:
-    """Print the phases of the arm's steps and return the median seconds of a whole one."""
+def measure(name: str, settings: Settings, rows: list[dict], sandbox: Sandbox) -> tuple[float, float]:
+    """Print the phases of the arm's steps. Returns median seconds of a whole step, and of a step without the phase gate."""
     init = load_init(Path("artifacts/init"), settings.adapter)
     base, sampling = Path("artifacts/base"), settings.scale.sampling
     policy = Policy(load_base(base, settings.scale.model.device), init, sampling.temperature)
@@ -58,12 +60,14 @@ def measure(name: str, settings: Settings, rows: list[dict], sandbox: Sandbox) -
     trainer = Trainer(settings, policy, gate, rows, None, None, sandbox, open_sampler(policy, sampling, base))
     tokens = [trainer.step(step)["steps"][0]["completion_length"] for step in range(STEPS)]
     seconds = {phase: times[1:] for phase, times in trainer.seconds.items()}
-    seconds["whole step"] = [sum(times) for times in zip(*seconds.values())]
+    whole = [sum(times) for times in zip(*seconds.values())]
+    unread = [total - gate for total, gate in zip(whole, seconds["gate"])]
+    seconds["whole step"] = whole
     rollouts = settings.scale.train.prompts * settings.scale.train.group
     print(f"{name}: {rollouts} rollouts, {statistics.mean(tokens):.1f} tokens each, {torch.get_num_threads()} threads")
     for phase, times in seconds.items():
         print(f"  {phase:<10} median {statistics.median(times):.3f} s  range {min(times):.3f} to {max(times):.3f} s")
-    return statistics.median(seconds["whole step"])
+    return statistics.median(whole), statistics.median(unread)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Training depends on demonstrations and on the pairs only where an arm uses them:
 dvc.yaml lists, and `none` is an empty table.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -40,6 +40,11 @@ class Curriculum(Section):
             raise ValueError(
                 f"curriculum.hack_demos is {self.hack_demos}, but curriculum.known_modes names no mode, so no problem has "
                 "any; name the modes that are demonstrated, or set hack_demos=0"
+            )
+        if self.hack_demos == 0 and set(self.known_modes) != set(get_args(Mode)):
+            raise ValueError(
+                f"curriculum.known_modes is {', '.join(self.known_modes) or 'empty'}, but curriculum.hack_demos is 0, so no mode is "
+                "demonstrated; set hack_demos, or name all modes"
             )
         return self
 

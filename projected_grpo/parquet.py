@@ -71,6 +71,8 @@ def _save(path: Path, data: pa.Table) -> None:
 
 def read_table(path: Path, table: Table) -> pa.Table:
     """Read `path` and check it against `table`. Raises TableError for a missing, truncated or foreign file."""
+    if not path.is_file():
+        raise TableError(f"{path}: is no file; expected the table {table.name}, an output of the stage that lists it in dvc.yaml")
     try:
         data = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:

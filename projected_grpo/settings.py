@@ -24,6 +24,13 @@ BY_DIRECTION = ("route", "yoked")  # policies whose zones follow from the direct
 Reading = Literal["bottleneck", "residual", "output", "gradient"]
 
 
+WORDS = {  # in place of pydantic's, by type of the error
+    "extra_forbidden": "unknown key",
+    "missing": "the key is missing",
+    "model_type": "expected a section of keys",
+}
+
+
 class SettingsError(InputError):
     """A settings file that cannot be used; the message names the file and the key."""
 
@@ -53,9 +60,21 @@ class Gate(Section):
         return "gradient" if self.score == "gradient" else self.site
 
     @model_validator(mode="after")
-    def _agree(self) -> "Gate":
+    def _direction_acts(self) -> "Gate":
         if self.draw != 0 and self.direction not in DRAWN:
             raise ValueError(f"gate.draw is {self.draw}, but {self.direction} has one draw; set gate.draw=0")
+        routed = f"the zones of gate.policy={self.policy} follow from no direction; set gate.policy=route or yoked, or"
+        if self.direction == "oracle" and self.policy not in BY_DIRECTION:
+            raise ValueError(
+                f"gate.direction is oracle, which uses ground truth, but {routed} another direction (the oracle's scores are in the "
+                "diagnostics of every arm)"
+            )
+        if self.cuts == "pairs" and self.policy not in BY_DIRECTION:
+            raise ValueError(f"gate.cuts is pairs, which training then depends on, but {routed} gate.cuts=quantile")
+        return self
+
+    @model_validator(mode="after")
+    def _readings_agree(self) -> "Gate":
         if self.score == "gradient" and self.site != "bottleneck":
             raise ValueError(f"gate.score=gradient reads at the bottleneck, but gate.site is {self.site}; set it to bottleneck")
         if self.refresh_every and self.direction in ("haar", "oracle") and self.reading != "bottleneck":
@@ -65,6 +84,8 @@ class Gate(Section):
             )
         if self.reading not in self.features:
             raise ValueError(f"gate.features lacks {self.reading}, which the gate scores; add it")
+        if len(set(self.features)) < len(self.features):
+            raise ValueError(f"gate.features names a reading twice: {', '.join(self.features)}; name each once")
         if self.warmup > self.buffer:
             raise ValueError(
                 f"gate.warmup is {self.warmup}, but gate.buffer holds {self.buffer} readings at most, so no rollout would ever be kept or "
@@ -113,11 +134,30 @@ class Settings(Section):
 
     @property
     def uses_ground_truth(self) -> bool:
-        return uses_ground_truth(self.gate.policy, self.gate.direction, self.monitor.kind)
+        return uses_ground_truth(self.gate.direction, self.monitor.kind)
 
     @model_validator(mode="after")
     def _one_intervention(self) -> "Settings":
         self.monitor.check(self.gate.policy)
+        return self
+
+    @model_validator(mode="after")
+    def _gate_fits_the_run(self) -> "Settings":
+        gate, train = self.gate, self.scale.train
+        if gate.draw >= self.placebo.draws:
+            raise ValueError(
+                f"gate.draw is {gate.draw}, but placebo.draws makes {self.placebo.draws}, counted from 0; lower one or raise the other"
+            )
+        if gate.refresh_every >= train.steps:
+            raise ValueError(
+                f"gate.refresh_every is {gate.refresh_every}, but train.steps is {train.steps}, so no refresh would come before the "
+                "last step; lower it, or set it to 0"
+            )
+        if gate.buffer < (rollouts := train.prompts * train.group):
+            raise ValueError(
+                f"gate.buffer is {gate.buffer}, but a step has up to {rollouts} rollouts (train.prompts x train.group), so the cuts "
+                f"would not see all of the current step; set it to {rollouts} or more"
+            )
         return self
 
     @model_validator(mode="after")
@@ -139,9 +179,9 @@ def deployed_copies(settings: Settings) -> int:
     return 0 if settings.gate.policy == "none" else int(train.group * train.gen_deploy_frac)
 
 
-def uses_ground_truth(policy: str, direction: str, monitor: str) -> bool:
-    """Whether labels of the ground-truth monitor reach the updates of an arm: gate.policy, gate.direction, monitor.kind."""
-    return monitor == "ground_truth" or (policy in BY_DIRECTION and direction == "oracle")
+def uses_ground_truth(direction: str, monitor: str) -> bool:
+    """Whether labels of the ground-truth monitor reach the updates of an arm: gate.direction, monitor.kind."""
+    return monitor == "ground_truth" or direction == "oracle"
 
 
 def load_settings(root: Path = Path("."), params: Path = Path("params.yaml"), seed: int | None = None) -> Settings:
@@ -184,7 +224,7 @@ def check(model: type[Section], data: dict, path: Path):
         for item in error.errors():
             tagged = item["loc"][:1] in (("model",), ("problems",), ("sampling",))  # pydantic puts the kind after the section's name
             parts = item["loc"][:1] + item["loc"][2:] if tagged else item["loc"]
-            key = ".".join(str(part) for part in parts) or "(the whole file)"
+            key = f"key '{'.'.join(map(str, parts))}': " if parts else ""
             found = "" if item["type"] in ("missing", "value_error") else f"; found {item['input']!r}"
-            lines.append(f"{path}: key '{key}': {item['msg']}{found}")
+            lines.append(f"{path}: {key}{WORDS.get(item['type'], item['msg'].removeprefix('Value error, '))}{found}")
         raise SettingsError("\n".join(lines)) from error

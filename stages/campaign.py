@@ -27,7 +27,7 @@ DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 
 def main(
     folder: Annotated[Path, typer.Argument(help="Folder of the campaign: dvc.yaml, params.yaml, plan.md.")],
-    workers: Annotated[int | None, typer.Option(help="Cells at once; without it as many as cores and memory allow.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Cells at once; without it as many as cores and memory allow.", min=1)] = None,
     ray: Annotated[str | None, typer.Option(help="In place of --workers: address of a Ray cluster that runs the cells.")] = None,
     remote: Annotated[str | None, typer.Option(help="With --ray: DVC remote that the cluster's nodes reach.")] = None,
 ) -> None:
@@ -39,7 +39,7 @@ def main(
     if ray:
         connect(ray, remote)
     shared = [*shared_stages(pipeline), *(f"{pipeline}:arm@{arm}" for arm in campaign.arm)]
-    subprocess.run([*DVC, "repro", *shared], check=True)
+    reproduce(*shared)
     todo = unfinished(pipeline, campaign)
     print(f"{len(campaign.cells) - len(todo)} cells are finished, {len(todo)} to run", flush=True)
     if ray:
@@ -50,7 +50,14 @@ def main(
         raise CampaignError(f"{len(failed)} cells failed: {', '.join(failed)}; mend the cause and start again")
     if changed := unfinished(pipeline, campaign):
         raise CampaignError(f"{', '.join(changed)}: their code or settings changed while they ran; set them back or start again")
-    subprocess.run([*DVC, "repro", str(pipeline)], check=True)
+    reproduce(str(pipeline))
+
+
+def reproduce(*targets: str) -> None:
+    """Raises CampaignError where a stage fails. Its outputs, which DVC has removed by then, are put back from the cache."""
+    if subprocess.run([*DVC, "repro", *targets]).returncode:
+        subprocess.run([*DVC, "checkout", "--quiet"])
+        raise CampaignError("a stage failed, and its message is above; mend the cause and start again")
 
 
 def require_committed(plan: Path) -> None:

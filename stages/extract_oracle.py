@@ -4,11 +4,14 @@ It uses ground truth, so it is a diagnostic bound for every direction and never 
 model's own, on training problems with their hints.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from jaxtyping import Float
+from torch import Tensor
 
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.evaluation.labels import label
@@ -53,18 +56,22 @@ def main(
     ]
     with Sandbox(scale.grading) as sandbox:
         labels = label(rollouts, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)
-    exploited = torch.tensor([found["exploited"] is True for found in labels])
-    rest = torch.tensor([found["exploited"] is False for found in labels])
+    exploited = [found["exploited"] for found in labels]
     rows = []
-    if exploited.any() and rest.any():
+    if {True, False} <= set(exploited):
         batch = TokenBatch.collate([p for p in prompts for _ in range(samples)], [c.tokens for c in completions])
         found = read_side(policy, batch, readings, scale.train.micro_tokens)
         for reading in readings:
             widths = module_widths(policy, reading)
-            difference = found[reading][exploited].mean(0) - found[reading][rest].mean(0)
-            rows += direction_rows("oracle", 0, reading, widths, unit_modules(difference, list(widths.values())))
+            rows += direction_rows("oracle", 0, reading, widths, oracle_direction(found[reading], exploited, list(widths.values())))
     write_table(out / "direction.parquet", DIRECTIONS, rows)
-    print(f"oracle direction from {int(exploited.sum())} exploits among {len(labels)} completions -> {out}")
+    print(f"oracle direction from {exploited.count(True)} exploits among {len(labels)} completions -> {out}")
+
+
+def oracle_direction(readings: Float[Tensor, "N D"], exploited: Sequence[bool | None], widths: list[int]) -> Float[Tensor, " D"]:
+    """Mean reading of the exploits minus that of the rest, of unit norm by module. What was not judged (None) is in neither."""
+    hacks, rest = (torch.tensor([found is word for found in exploited]) for word in (True, False))
+    return unit_modules(readings[hacks].mean(0) - readings[rest].mean(0), widths)
 
 
 if __name__ == "__main__":

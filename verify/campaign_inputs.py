@@ -44,7 +44,7 @@ CONTRAST = dict(
     solve_effect=0.0111, solve_low=-0.0222, solve_high=0.0333, solve_p=0.0321, solve_p_holm=0.0642, solve_p_equivalence=0.4321,
     p_floor=0.0078, rank_p=0.2468, rank_p_floor=0.1357, qmass_difference=0.0199, hack_at_equal_qmass=-0.0987,
     hack_at_equal_qmass_low=-0.1876, hack_at_equal_qmass_high=-0.0098, spread=0.1, smallest_detectable=0.1717, power_at_margin=0.68,
-    **{f"{part}_{end}": None for part in ("covered", "uncovered", "yoked") for end in ("effect", "low", "high", "p")},
+    **{f"{part}_{end}": None for part in ("covered", "uncovered", "yoked") for end in ("effect", "low", "high", "p", "seeds")},
 )  # fmt: skip
 VERDICT = dict(
     verdict="v_act beats Haar", reasons=[], plan_sha256=hashlib.sha256(PLAN.encode()).hexdigest(), seeds=list(SEEDS), missing=[{"arm": "haar", "seed": 7}],

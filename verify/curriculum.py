@@ -57,7 +57,7 @@ def settings(curriculum: dict, train: dict | None = None, gate: dict | None = No
 
 def trainer(model: Policy, curriculum: dict, **changes) -> Trainer:
     found, tasks = settings(curriculum, **changes), training_problems()
-    widths = module_widths(model, "bottleneck")
+    widths = module_widths(model, found.gate.reading)
     gate = Gate(found.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
     mixed = Demonstrations.load(pool(), tasks, model.base, found) if found.curriculum.until_step else None
     return Trainer(found, model, gate, tasks, None, None, sandbox(), open_sampler(model, found.scale.sampling, Path("base")), mixed)

@@ -122,6 +122,7 @@ def test_figures_speak_their_numbers(html):
     spoken = re.findall('<svg role="img" aria-label="(.*?)"', html.read_text())
     assert "Deployed hack rate, one point a run: none 0.25 0.50; v_act 0.25 0.50; labelled (uses ground truth) 0.25 0.50" in spoken
     assert any("v_act 0.812; oracle (uses ground truth) 0.938" in text for text in spoken)
+    assert "<td>oracle" not in html.read_text().replace("<td>oracle (uses ground truth)</td>", "")
     assert len(spoken) == 3 + 3 + 2 + 2 + 2 + 3  # frontier, training, scores and zones of the routed arms, nulls, modes
 
 

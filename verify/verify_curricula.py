@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from projected_grpo.grpo.checkpoint import TABLES
 from projected_grpo.parquet import read_rows
 from projected_grpo.policy.policy import ADAPTER_FILE
+from projected_grpo.settings import load_settings
 from verify.verify_dvc import HEAL, POOL, WITH_HEAL, WITH_POOL
 from verify.verify_pipeline import kill_when, tables, train
 from verify.workspace import dvc, edit
@@ -47,6 +49,19 @@ def test_a_whole_curriculum_killed_in_training_and_while_it_heals_ends_with_the_
     dvc(workspace, "repro")
     page = (workspace / "reports/report.html").read_text()
     assert "curriculum.hack_demos" in page and "diverged:" not in page
+
+
+def test_healing_reaches_both_blocks_where_rank_2r_deploys_as_one(workspace, tmp_path):
+    edit(workspace / "params.yaml", "policy: route", "policy: none")
+    edit(workspace / "profiles/smoke.yaml", "  steps: 6", "  steps: 1")
+    run_command(train(tmp_path / "plain"), workspace)
+    edit(workspace / "params.yaml", HEAL, WITH_HEAL)
+    run_command([*train(tmp_path / "healed"), "--heal-pairs", "artifacts/heal/pairs.parquet"], workspace)
+    plain, healed = (load_file(tmp_path / name / "adapter" / ADAPTER_FILE) for name in ("plain", "healed"))
+    changed = {name: (tensor != healed[name]) for name, tensor in plain.items()}
+    rank = load_settings(workspace).adapter.rank
+    assert any(found[:rank].any() for name, found in changed.items() if name.endswith("dA"))
+    assert any(found[rank:].any() for name, found in changed.items() if name.endswith("dA"))
 
 
 def test_a_diverged_run_goes_through_the_pipeline_with_a_note(workspace):

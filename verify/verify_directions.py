@@ -173,7 +173,7 @@ def test_a_direction_file_round_trips_and_a_wrong_one_is_refused_by_module(tmp_p
     write_table(path, DIRECTIONS, rows)
     assert torch.equal(load_directions(path, "haar", "bottleneck", widths), draws)
     assert torch.equal(load_direction(path, "haar", 1, "bottleneck", widths), draws[1])
-    with pytest.raises(DirectionError, match=r"direction.parquet: gate.draw is 2, but the file holds draws 0 to 1"):
+    with pytest.raises(DirectionError, match=r"direction.parquet: the draw is 2 .*, but the file holds draws 0 to 1"):
         load_direction(path, "haar", 2, "bottleneck", widths)
     with pytest.raises(DirectionError, match=r"direction.parquet: holds no direction at the reading 'residual'"):
         load_directions(path, "haar", "residual", widths)

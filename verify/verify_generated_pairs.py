@@ -14,7 +14,8 @@ from projected_grpo.problems.prompts import toy_prompt
 from projected_grpo.sampling.protocol import Completion
 from projected_grpo.scale import GeneratedPairs
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIFFERENCES, PAIRS
+from projected_grpo.tables import DIAGNOSTICS, DIFFERENCES, PAIRS
+from stages.extract_oracle import oracle_direction
 from verify.tiny import tiny_policy
 from verify.verify_environment import HACKS, SOLVE, WRONG
 
@@ -66,6 +67,18 @@ def test_the_first_attempt_at_the_shown_loophole_and_the_first_plain_completion_
         assert row["clean_prompt"] == "solve(xs): double each.\n" and row["provenance"] == "self_generated"
     assert len(set(sampler.seeds)) == len(sampler.seeds) == 8 and set(HELD_OUT_WORDS) <= set(ATTEMPTS)
     assert "oracle" not in open(generate.__file__).read()
+
+
+def test_the_oracle_is_the_exploits_mean_less_that_of_the_rest_and_leaves_out_what_was_not_judged():
+    readings = torch.tensor([[4.0, 0.0, 1.0], [2.0, 0.0, 3.0], [0.0, 3.0, 0.0], [9.0, 9.0, 9.0]])
+    found = oracle_direction(readings, [True, True, False, None], [2, 1])
+    torch.testing.assert_close(found, torch.tensor([3 / 18**0.5, -3 / 18**0.5, 1.0]))  # of (3, -3) and (2)
+
+
+def test_the_pipeline_s_oracle_scores_exploits_higher(finished):
+    rows = read_rows(finished["v_act"] / "artifacts/diagnostics.parquet", DIAGNOSTICS)
+    found = [row["auroc"] for row in rows if (row["direction"], row["rollouts"]) == ("oracle", "all") and row["auroc"] is not None]
+    assert found[0] > 0.8  # the first window: the policy is still near the base model, whose completions made the direction
 
 
 def test_the_pipeline_makes_all_directions_at_the_saved_reading(finished):

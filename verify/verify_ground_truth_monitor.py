@@ -49,7 +49,7 @@ def test_a_process_that_cannot_start_says_why_and_is_one_clear_error(command, ca
     with MonitorProcess([*command[:-1], "nowhere.parquet"]) as monitor:
         with pytest.raises(MonitorError, match="ended with status 1 before it had answered"):
             monitor(rollouts([0.0], [SOLVE]), torch.zeros(0))
-    assert "nowhere.parquet: cannot be read" in capfd.readouterr().err
+    assert "nowhere.parquet: is no file" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

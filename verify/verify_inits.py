@@ -101,8 +101,8 @@ def test_rows_and_columns_are_unit_vectors_and_the_blocks_do_not_share_a_directi
     for A0, B0 in slots(init).values():
         np.testing.assert_allclose(np.linalg.norm(A0, axis=1), 1, atol=1e-6)
         np.testing.assert_allclose(np.linalg.norm(B0, axis=0), 1, atol=1e-6)
-        assert np.abs(A0[:RANK] @ A0[RANK:].T).mean() < 0.9
-        assert np.abs(B0[:, :RANK].T @ B0[:, RANK:]).mean() < 0.9
+        assert np.abs(A0[:RANK] @ A0[RANK:].T).max() < 0.5  # 0.32 at most; equal blocks have 1
+        assert np.abs(B0[:, :RANK].T @ B0[:, RANK:]).max() < 0.5
 
 
 def test_input_differences_are_hack_minus_clean_means_over_the_completion_of_what_the_layer_reads():

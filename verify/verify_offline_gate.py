@@ -20,8 +20,7 @@ from projected_grpo.gate.thresholds import quantile_cuts
 from projected_grpo.parquet import TableError, read_rows, write_table
 from projected_grpo.results import NULL_HISTOGRAMS, OFFLINE_GATE
 from projected_grpo.settings import Offline
-from projected_grpo.tables import DIAGNOSTICS, DIFFERENCES, DIRECTIONS, FEATURES, GATE, LABELS, ROLLOUTS, ZONES
-from stages.gate_diagnostics import main as diagnose
+from projected_grpo.tables import DIFFERENCES, DIRECTIONS, FEATURES, LABELS, ROLLOUTS
 from stages.offline_gate import main
 from verify.verify_tables import _row
 from verify.workspace import PROJECT, edit
@@ -86,24 +85,6 @@ def test_the_separation_of_one_direction_s_scores_is_scikit_learn_s():
         assert (found["n"], found["positives"]) == (400, exploited.sum())
         assert (found["auroc"], found["average_precision"], found["f_half"]) == pytest.approx((auroc, average_precision, f_half), abs=1e-6)
     assert separation(scores, np.zeros(400, bool), ROUTE)["auroc"] is None
-
-
-def test_a_run_in_which_no_rollout_was_gated_has_its_diagnostics(tmp_path):
-    """As where every answer earns nothing."""
-    train = tmp_path / "train"
-    rollout = _row(ROLLOUTS) | {"rollout_id": "a", "source": "policy"}
-    feature = _row(FEATURES) | {"rollout_id": "a", "reading": "bottleneck"}
-    for table, rows in ((GATE, []), (ROLLOUTS, [rollout]), (FEATURES, [feature])):
-        write_table(train / f"{table.name}.parquet", table, rows)
-    write_table(tmp_path / "labels.parquet", LABELS, [_row(LABELS) | {"rollout_id": "a"}])
-    rows = direction_rows("haar", 0, "bottleneck", WIDTHS, haar(WIDTH, 1, seed=0)[0])
-    write_table(tmp_path / "direction.parquet", DIRECTIONS, rows)
-    out, zones = tmp_path / "diagnostics.parquet", tmp_path / "zones.parquet"
-    diagnose(train, tmp_path / "labels.parquet", [tmp_path / "direction.parquet"], out, zones)
-    found = read_rows(out, DIAGNOSTICS)
-    assert {row["direction"] for row in found} == {"haar", "live"}
-    assert {(row["n"], row["auroc"]) for row in found} == {(0, None)}
-    assert {(row["n"], row["hack_share"]) for row in read_rows(zones, ZONES)} == {(0, None)}
 
 
 def test_aurocs_of_many_directions_agree_with_scikit_learn_to_a_millionth():

@@ -14,9 +14,14 @@ import pytest
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
+from projected_grpo.gate.pairs import pair_tokens, read_side
 from projected_grpo.gate.probe import load_probe
 from projected_grpo.parquet import read_rows, write_table
-from projected_grpo.tables import DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GATE, LABELS, PROBLEMS, ROLLOUTS, STEPS
+from projected_grpo.policy.base import load_base
+from projected_grpo.policy.inits import load_init
+from projected_grpo.policy.policy import Policy
+from projected_grpo.settings import load_settings
+from projected_grpo.tables import DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GATE, LABELS, PAIRS, PROBLEMS, ROLLOUTS, STEPS
 from verify import forks
 from verify.workspace import PROJECT, copy_project, dvc, edit, environment, run
 
@@ -150,7 +155,7 @@ def test_a_monitor_is_recorded_changes_advantages_and_resumes_to_the_same_bytes(
     run(train(tmp_path / "resumed", kind), workspace)
     assert json.loads((tmp_path / "resumed/run.json").read_text())["resumed_from_step"] >= 2
     assert tables(tmp_path / "resumed") == tables(tmp_path / "whole")
-    threshold = 0.5 if kind == "judge" else float(load_probe(workspace / "artifacts/monitors/probe", 14 * 8).threshold)
+    threshold = 0.5 if kind == "judge" else threshold_of_probe(workspace)
     rows = read_rows(tmp_path / "whole/rollouts.parquet", ROLLOUTS)
     gated = {row["rollout_id"] for row in read_rows(tmp_path / "whole/gate.parquet", GATE)}
     for i in range(0, len(rows), 4):
@@ -169,6 +174,17 @@ def test_a_monitor_is_recorded_changes_advantages_and_resumes_to_the_same_bytes(
     for step in read_rows(tmp_path / "whole/steps.parquet", STEPS):
         ours = [row["suspicion"] >= threshold for row in rows if row["step"] == step["step"]]
         assert step["flagged_share"] == pytest.approx(sum(ours) / len(ours))
+
+
+def threshold_of_probe(workspace: Path) -> float:
+    """Of the workspace's probe, whose suspicion is high on the hack sides of the pairs that it was fitted on."""
+    artifacts, settings = workspace / "artifacts", load_settings(workspace)
+    policy = Policy(load_base(artifacts / "base", "cpu"), load_init(artifacts / "init", settings.adapter), 1.0)
+    probe = load_probe(artifacts / "monitors/probe", 14 * 8)
+    pairs = pair_tokens(policy.base, read_rows(artifacts / "pairs.parquet", PAIRS))
+    hack, clean = (probe.suspicion(read_side(policy, side, ["bottleneck"], 1024)["bottleneck"]).mean() for side in (pairs.hack, pairs.clean))
+    assert hack > 0.8 and clean < 0.2
+    return float(probe.threshold)
 
 
 def test_a_checkpoint_of_other_settings_is_never_picked_up(workspace, finished, tmp_path):

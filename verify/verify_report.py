@@ -16,7 +16,7 @@ from projected_grpo.reporting.compare import CompareError, Run, arm_table, check
 from projected_grpo.reporting.html import Contents, render
 from projected_grpo.reporting.manifest import Arm, ManifestError, describe, parse_manifest
 from projected_grpo.reporting.style import ARM_COLOURS, ARM_MARKERS
-from projected_grpo.settings import Gate, load_settings
+from projected_grpo.settings import BY_DIRECTION, Gate, load_settings
 
 METRIC_NAMES = [
     "hack_rate", "qmass", "solve_rate", "hack_rate_as_trained", "solve_rate_as_trained", "hack_rate_low",
@@ -90,7 +90,8 @@ def diagnostic_table() -> pl.DataFrame:
         for direction, draws in (("live", 1), ("v_act", 1), ("haar", 4)):
             for window, auroc in ((0, 0.9), (4, None)):
                 window_of = {"first_step": window, "last_step": window + 3, "rollouts": kind}
-                rows += [window_of | {"direction": direction, "draw": draw, "auroc": auroc} for draw in range(draws)]
+                named = {"reading": "bottleneck", "direction": direction, "auroc": auroc}
+                rows += [window_of | named | {"draw": draw} for draw in range(draws)]
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
@@ -301,8 +302,9 @@ MARKED = {  # policy, direction, kind and use of the monitor -> the arm's name
     ("none", "v_act", "ground_truth", "screening"): "screening (uses ground truth)",
     ("route", "oracle", "none", "none"): "route oracle (uses ground truth)",
     ("none", "v_act", "probe", "penalty"): "penalty probe",
-    ("none", "oracle", "judge", "screening"): "screening judge",
-    ("none", "oracle", "none", "none"): "none",
+    ("yoked", "oracle", "none", "none"): "yoked oracle (uses ground truth)",
+    ("none", "v_act", "judge", "screening"): "screening judge",
+    ("none", "v_act", "none", "none"): "none",
 }
 
 
@@ -321,6 +323,14 @@ def test_arms_that_use_ground_truth_are_marked_in_every_table_and_figure():
         assert ("took no part in training" in page) != marked
 
 
+def test_the_figure_of_the_routing_score_is_of_the_reading_that_the_gate_scores():
+    table = diagnostic_table()
+    elsewhere = table.filter(pl.col("direction") != "live").with_columns(reading=pl.lit("residual"), auroc=pl.lit(0.1))
+    assert figures.diagnostics_figure(pl.concat([table, elsewhere])) == figures.diagnostics_figure(table)
+    for policy, words in (("route", "own, which routed;"), ("yoked", "zones were permuted;"), ("absorb", "routed nothing in this arm;")):
+        assert words in render(contents(policy))
+
+
 def test_every_arm_has_a_colour_and_a_marker_of_its_own():
     assert set(ARM_COLOURS) == set(ARM_MARKERS)
     assert len({(ARM_COLOURS[name], ARM_MARKERS[name]) for name in ARM_COLOURS}) == len(ARM_COLOURS)
@@ -328,6 +338,6 @@ def test_every_arm_has_a_colour_and_a_marker_of_its_own():
     monitored = [("none", kind, use) for kind in ("probe", "judge", "ground_truth") for use in ("penalty", "screening")]
     routed = [(policy, "ground_truth" if policy == "labelled" else "none", "none") for policy in policies]
     for policy, kind, use in monitored + routed:
-        for direction in directions:
+        for direction in directions if policy in BY_DIRECTION else ("v_act",):
             values = {"gate.policy": policy, "gate.direction": direction, "gate.draw": 0}
             assert Arm.model_validate(values | {"monitor.kind": kind, "monitor.use": use}).group in ARM_COLOURS

@@ -10,7 +10,7 @@ import torch
 from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, MODES, words_of
 from projected_grpo.errors import InputError
 from projected_grpo.evaluation.deploy_ablate import evaluation_problems, sample_states
-from projected_grpo.gate.directions import haar, paired_direction, transport
+from projected_grpo.gate.directions import haar, pair_signs, paired_direction, transport
 from projected_grpo.gate.pairs import PairTokens, pair_differences
 from projected_grpo.gate.refresh import age
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, Decision, Gate
@@ -78,10 +78,21 @@ def move(policy) -> None:
             layer.dA[:RANK] += 0.1 * torch.randn(layer.dA[:RANK].shape, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("direction, sign", [("v_act", 1.0), ("flipped", -1.0)])
-def test_refresh_extracts_the_direction_under_the_current_weights_on_every_due_step(direction, sign):
+SHUFFLED = pair_signs("shuffled", 1, 2, load_settings().adapter.seed)  # other than v_act's, its negation's and those of draw 0
+
+
+@pytest.mark.parametrize(
+    "arm, signs, extraction",
+    [
+        ({"direction": "v_act"}, torch.ones(2), "mean"),
+        ({"direction": "flipped"}, -torch.ones(2), "mean"),
+        ({"direction": "shuffled", "draw": 1}, SHUFFLED, "mean"),
+        ({"direction": "v_act", "extraction": "t_statistic"}, torch.ones(2), "t_statistic"),
+    ],
+)
+def test_refresh_extracts_the_direction_under_the_current_weights_on_every_due_step(arm, signs, extraction):
     policy = tiny_policy(moved=True)
-    run = trainer(policy, refresh_every=2, direction=direction)
+    run = trainer(policy, refresh_every=2, **arm)
     run.direction_pairs = PAIRS
     first = run.gate.direction
     run._refresh(0)
@@ -89,7 +100,7 @@ def test_refresh_extracts_the_direction_under_the_current_weights_on_every_due_s
 
     def expected() -> torch.Tensor:
         differences = pair_differences(policy, PAIRS, ["bottleneck"], 32)["bottleneck"]
-        return sign * paired_direction(differences, torch.ones(2), list(run.gate.widths.values()), "mean")
+        return paired_direction(differences, signs, list(run.gate.widths.values()), extraction)
 
     run._refresh(1)
     assert torch.equal(run.gate.direction, expected())
@@ -113,18 +124,6 @@ def test_refresh_turns_a_direction_without_pairs_with_the_read_out_from_its_begi
     )
     assert not torch.allclose(run.gate.direction, first, atol=1e-3)
     assert [age(step, 2) for step in range(5)] == [0, 1, 0, 1, 0] and [age(step, 0) for step in range(3)] == [0, 1, 2]
-
-
-def test_yoked_and_pair_cut_steps_run_and_record_what_they_did():
-    policy = tiny_policy(moved=True, temperature=2.0)
-    run = trainer(policy, policy="yoked", cuts="pairs", keep_quantile=0.3)
-    run.cut_pairs = PAIRS
-    rows = run.step(0)
-    hack, clean = run._read_pairs()
-    cuts = {(row["t_low"], row["t_high"]) for row in rows["gate"]}
-    if rows["gate"]:  # the cuts are those of the pairs, before the update
-        assert len(cuts) == 1 and rows["steps"][0]["t_low"] == cuts.pop()[0]
-    assert hack.shape == clean.shape == (2, sum(run.gate.widths.values()))
 
 
 def test_without_a_quarantine_nothing_is_sampled_from_an_ablated_policy():

@@ -179,6 +179,8 @@ def test_a_diverged_run_is_excluded_with_its_partner_and_listed(tmp_path: Path) 
     assert one["excluded"] == [{"arm": "haar", "seed": 2, "diverged_at_step": 9}] and one["missing"] == []
     assert (one["verdict"], one["contrasts"][0]["seeds"], one["contrasts"][0]["p_floor"]) == (TREATMENT, 7, 2 / 2**7)
     assert [arm["seeds"] for arm in one["arms"] if arm["arm"] == "haar"] == [[1, 3, 4, 5, 6, 7, 8]]
+    yoked = judged(tmp_path, diverged(world(BEATS), ("haar", 2)), plan_file(tmp_path, "yoked: null", "yoked: flipped"))["contrasts"][0]
+    assert (yoked["seeds"], yoked["yoked_seeds"], yoked["uncovered_seeds"]) == (7, 8, 7)  # what a part rests on has a count of its own
     two = judged(tmp_path, diverged(world(BEATS), ("haar", 2), ("v_act", 4)))
     assert (two["verdict"], two["reasons"], two["contrasts"][0]["seeds"]) == (NOT_INFORMATIVE, ["missing cells"], 6)
     kept = judged(tmp_path, diverged(world(BEATS), ("haar", 2)), plan_file(tmp_path, "diverged: true", "diverged: false"))
@@ -216,6 +218,7 @@ def test_modes_with_and_without_pairs_are_apart(tmp_path: Path) -> None:
     numbers = found["contrasts"][0]
     assert (numbers["covered_effect"], numbers["uncovered_effect"], numbers["hack_effect"]) == (-0.6, 0.0, -0.2)
     assert (numbers["covered_p"], numbers["uncovered_p"]) == (2 / 256, 1.0)
+    assert (numbers["covered_seeds"], numbers["uncovered_seeds"], numbers["yoked_seeds"]) == (8, 8, None)
     every = judged(tmp_path, (cells, outcomes), covered=MODES)["contrasts"][0]
     assert (every["covered_effect"], every["uncovered_effect"], every["uncovered_p"]) == (-0.2, None, None)
     rates = {row["mode"]: (row["covered"], row["hack_rates"]) for row in found["modes"] if row["arm"] == "v_act"}

@@ -18,12 +18,12 @@ in advance which differences count as none.
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import polars as pl
 from scipy.stats import binomtest
 
-from projected_grpo.analysis.campaign import Campaign
+from projected_grpo.analysis.campaign import Campaign, Pair
 from projected_grpo.analysis.contrast import FEWEST, Comparison, Effect, compare, hack_effect
 from projected_grpo.analysis.plan import Contrast, Plan
 from projected_grpo.env.modes import MODES
@@ -83,7 +83,7 @@ def _machinery_control(campaign: Campaign) -> dict:
     pairs = campaign.pairs(control.reference, control.upper)
     found = hack_effect(pairs, plan, "machinery control")
     reached = found is not None and found.effect >= control.at_least and found.p <= plan.alpha
-    return {"machinery_control": reached, "machinery_seeds": len(pairs), **_flat("machinery", found)}
+    return {"machinery_control": reached, **_flat("machinery", pairs, found)}
 
 
 def _contrast(campaign: Campaign, contrast: Contrast, control: dict, covered: Collection[str]) -> dict:
@@ -101,7 +101,7 @@ def _contrast(campaign: Campaign, contrast: Contrast, control: dict, covered: Co
     beside = {}
     for part, (arm, modes) in parts.items():
         found = None if arm is None else campaign.pairs(contrast.treatment, arm, modes)
-        beside |= _flat(part, None if found is None else hack_effect(found, plan, f"{contrast.name}, {part}"))
+        beside |= _flat(part, found, None if found is None else hack_effect(found, plan, f"{contrast.name}, {part}"))
     names = {"name": contrast.name, "verdict": wording, "reasons": reasons}
     names |= {"treatment": contrast.treatment, "placebo": contrast.placebo, "yoked": contrast.yoked}
     empty = dict.fromkeys(field.name for field in dataclasses.fields(Comparison)) | {"seeds": len(pairs)}
@@ -146,9 +146,10 @@ def _mode(campaign: Campaign, arm: str, mode: str, covered: Collection[str]) -> 
     return {"arm": arm, "mode": mode, "covered": mode in covered, "seeds": list(rates), "hack_rates": list(rates.values())}
 
 
-def _flat(prefix: str, effect: Effect | None) -> dict:
+def _flat(prefix: str, pairs: Sequence[Pair] | None, effect: Effect | None) -> dict:
+    """The seeds that an effect rests on, and its numbers; nulls for an arm that the plan does not name."""
     names = [field.name for field in dataclasses.fields(Effect)]
-    return {f"{prefix}_{name}": None if effect is None else getattr(effect, name) for name in names}
+    return {f"{prefix}_seeds": None if pairs is None else len(pairs)} | {f"{prefix}_{name}": None if effect is None else getattr(effect, name) for name in names}
 
 
 def _rounded(value):

@@ -104,7 +104,11 @@ def load_directions(path: Path, direction: str, reading: str, widths: Mapping[st
         if row["reading"] == reading:
             draws.setdefault(row["draw"], {})[row["module"]] = row["vector"]
     if not draws:
-        raise DirectionError(f"{path}: holds no direction at the reading '{reading}'; docs/method.md says when one is made")
+        raise DirectionError(
+            f"{path}: holds no direction at the reading '{reading}'. gate.features names the readings; at these, self_generated is "
+            "missing where the base model's completions made no pair (raise pairs.generated.samples), and oracle where none of them "
+            "exploits, or all do (raise eval.oracle_samples)"
+        )
     for draw, vectors in draws.items():
         where = f"{path}: draw {draw}, reading {reading}"
         for module, width in widths.items():
@@ -122,5 +126,8 @@ def load_directions(path: Path, direction: str, reading: str, widths: Mapping[st
 def load_direction(path: Path, direction: str, draw: int, reading: str, widths: Mapping[str, int]) -> Float[Tensor, " D"]:
     directions = load_directions(path, direction, reading, widths)
     if draw >= len(directions):
-        raise DirectionError(f"{path}: gate.draw is {draw}, but the file holds draws 0 to {len(directions) - 1}")
+        raise DirectionError(
+            f"{path}: the draw is {draw} (gate.draw, or the seed of a campaign's cell), but the file holds draws 0 to "
+            f"{len(directions) - 1}; lower it, or raise placebo.draws"
+        )
     return directions[draw]

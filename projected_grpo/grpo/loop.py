@@ -80,7 +80,8 @@ class Trainer:
             self.tripwire.watch(step, rows["steps"][-1]["kl"])
             diverged = self.tripwire.diverged_at_step is not None
             if not diverged:
-                self._refresh(step)
+                with self._phase("gate"):
+                    self._refresh(step)
             if (step + 1) % train.checkpoint_every == 0 or step + 1 == train.steps or diverged:
                 if checkpoints:
                     checkpoints.save(step + 1, self.state(step + 1), rows)

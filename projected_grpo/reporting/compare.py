@@ -140,4 +140,7 @@ def _read(path: str, rev: str) -> str:
     try:
         return Path(path).read_text() if rev == WORKSPACE else dvc.api.read(path, rev=rev)
     except (DvcException, SCMError, OSError) as error:
-        raise CompareError(f"revision {rev}: {path} cannot be read: {error}") from error
+        raise CompareError(
+            f"revision {rev}: {path} cannot be read: {error}; expected `workspace`, or a commit or an experiment in which the pipeline "
+            "ran (`dvc exp list --all-commits` has their names)"
+        ) from error

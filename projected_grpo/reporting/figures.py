@@ -131,13 +131,17 @@ def frontier_figure(points: pl.DataFrame) -> str:
 
 
 def diagnostics_figure(diagnostics: pl.DataFrame) -> str:
-    """AUROC of the routing score for exploits, by window of training, beside the distribution over Haar draws."""
+    """AUROC of the routing score for exploits, by window of training, beside the distribution over Haar draws.
+
+    Directions at other readings than the one that the gate scores, which has the live score's rows, are left out.
+    """
+    at_gate = diagnostics.join(diagnostics.filter(direction="live").select("reading").unique(), on="reading", how="semi")
     titles = {"all": "All gated rollouts", "positive_advantage": "Rollouts of positive advantage"}
     with matplotlib.rc_context(STYLE):
         figure = canvas(7.4, 2.8)
         panels = figure.subplots(1, 2, sharey=True)
         for axis, (kind, title) in zip(panels, titles.items()):
-            ours = diagnostics.filter(rollouts=kind).drop_nulls("auroc")
+            ours = at_gate.filter(rollouts=kind).drop_nulls("auroc")
             ours = ours.with_columns(middle=(pl.col("first_step") + pl.col("last_step")) / 2)
             _haar_band(axis, ours.filter(direction="haar"))
             for name, colour in (("v_act", ARM_COLOURS["route v_act"]), ("live", INK)):

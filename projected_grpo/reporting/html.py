@@ -106,7 +106,9 @@ def _rates(cells: Sequence[Cell]) -> str:
 
 def _figures(contents: Contents) -> list[str]:
     trained, deployed = (find(contents.cells, "heldout", state) for state in ("as_trained", "deployed"))
-    one_block = f" {statements.ONE_BLOCK}" if contents.manifest.arm.policy == "none" else ""
+    arm = contents.manifest.arm
+    one_block = f" {statements.ONE_BLOCK}" if arm.policy == "none" else ""
+    routed = {"route": "which routed", "yoked": "whose zones were permuted"}.get(arm.policy, "which routed nothing in this arm")
     return [
         figure(
             1,
@@ -126,15 +128,15 @@ def _figures(contents: Contents) -> list[str]:
             3,
             figures.training_figure(contents.curve),
             "The course of training. The ground-truth monitor labelled the saved rollouts after training. "
-            + (statements.USES_GROUND_TRUTH if contents.manifest.arm.uses_ground_truth else "Its labels took no part in training.")
+            + (statements.USES_GROUND_TRUTH if arm.uses_ground_truth else "Its labels took no part in training.")
             + " Reward and label shares cover all rollouts of the policy in a step, KL those of groups whose rewards differ, "
             "zone shares and ratios also the demonstrations among these. The dashed line is an importance ratio of 1.",
         ),
         figure(
             4,
             figures.diagnostics_figure(contents.diagnostics),
-            "AUROC of the routing score for exploited rollouts, by window of training steps. The live score is the one "
-            "that routed; v_act and the Haar draws are as extracted before training. The dashed line is the AUROC of a "
+            f"AUROC of the routing score for exploited rollouts, by window of training steps. The live score is the arm's own, {routed}; "
+            "v_act and the Haar draws are as extracted before training, at the same reading. The dashed line is the AUROC of a "
             "chance-level classifier. Windows that hold one class only are left out.",
         ),
     ]

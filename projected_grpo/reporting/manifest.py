@@ -29,7 +29,7 @@ class Arm(BaseModel):
 
     @property
     def uses_ground_truth(self) -> bool:
-        return uses_ground_truth(self.policy, self.direction, self.monitor)
+        return uses_ground_truth(self.direction, self.monitor)
 
     @property
     def group(self) -> str:

@@ -121,7 +121,10 @@ def named(home: Path, campaign: Path | None, finished: Callable[[Run], bool]) ->
         for arm, seed in planned.cells
     ]
     if not (runs := [run for run in cells if finished(run)]):
-        raise SavedError(f"{campaign}: no cell is finished; run `python -m stages.campaign {campaign}`")
+        raise SavedError(
+            f"{campaign}: no cell is finished in this revision; run `python -m stages.campaign {campaign}`, and commit the dvc.lock "
+            "that it writes, or read the revision `workspace`"
+        )
     return Saved(runs, [run for run in runs if f"{run.arm}/{run.seed}" == planned.offline_run], campaign)
 
 
@@ -167,12 +170,15 @@ def _copy(files: DVCFileSystem, rev: str, paths: Iterable[Path], home: Path) -> 
         if (home / path).exists():  # settings name the runs, and are copied before
             continue
         if not _made(files, path):
-            raise SavedError(f"revision {rev}: holds no {path}; expected a revision in which the pipeline ran")
+            raise SavedError(
+                f"revision {rev}: holds no {path}; expected a revision in which the pipeline ran and whose dvc.lock is committed, or "
+                "`workspace`; with --campaign, the folder of a campaign, such as campaigns/toy"
+            )
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         try:
             files.get(str(path), str(home / path), recursive=files.isdir(str(path)))
         except (OSError, DvcException) as error:
             raise SavedError(
                 f"revision {rev}: {path} is neither in DVC's cache nor in a remote; bring it with `dvc pull {path}`, run where "
-                "that revision is checked out"
+                "that revision is checked out, or read the revision `workspace` after `dvc repro`"
             ) from error

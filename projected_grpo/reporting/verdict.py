@@ -30,6 +30,7 @@ def contrast_table(verdict: dict, plan: Plan) -> list[list[str]]:
         "hack rate on modes with pairs, difference": lambda c: _ends(c, "covered_effect", "covered_low", "covered_high"),
         "hack rate on modes without pairs, difference": lambda c: _ends(c, "uncovered_effect", "uncovered_low", "uncovered_high"),
         "hack rate, treatment minus yoked": lambda c: _ends(c, "yoked_effect", "yoked_low", "yoked_high"),
+        "pairs of runs, treatment and yoked": lambda c: UNDEFINED if c["yoked_seeds"] is None else str(c["yoked_seeds"]),
         "p, treatment against yoked": lambda c: number(c["yoked_p"], 4),
     }
     head = ["", *(f"{c['name']}: {c['treatment']} - {c['placebo']}" for c in verdict["contrasts"])]

@@ -163,7 +163,8 @@ def _nulls(contents: Contents) -> str:
     head = ["reading", "rollouts", "direction", "AUROC", "Haar, 95%", "p (floor)", "other signs, 95%", "p (floor)", "remark"]
     body = [
         [
-            *(escape(row[name]) for name in ("reading", "rollouts", "direction")),
+            *(escape(row[name]) for name in ("reading", "rollouts")),
+            escape(arm_name(row["direction"], row["direction"] == "oracle")),
             number(row["value"]),
             *_in_null(row, "haar"),
             *_in_null(row, "sign"),
