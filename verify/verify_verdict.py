@@ -149,7 +149,7 @@ def test_each_wording_and_each_reason(tmp_path: Path, name: str) -> None:
 def test_every_wording_and_reason_is_reached() -> None:
     assert {case[1] for case in CASES.values()} == {TREATMENT, NO_DIFFERENCE, PLACEBO, NOT_INFORMATIVE}
     reasons = {reason for case in CASES.values() for reason in case[2]}
-    assert reasons == {"power", "machinery control", "solve rate", "routing mass"}  # missing cells: below
+    assert reasons == {"power", "machinery control", "solve rate", "routing mass"}  # missing cells, too few pairs: below
 
 
 def without(tables: tuple[list[dict], list[dict]], *gone: tuple[str, int]) -> tuple[list[dict], list[dict]]:
@@ -182,7 +182,7 @@ def test_a_diverged_run_is_excluded_with_its_partner_and_listed(tmp_path: Path) 
     yoked = judged(tmp_path, diverged(world(BEATS), ("haar", 2)), plan_file(tmp_path, "yoked: null", "yoked: flipped"))["contrasts"][0]
     assert (yoked["seeds"], yoked["yoked_seeds"], yoked["uncovered_seeds"]) == (7, 8, 7)  # what a part rests on has a count of its own
     two = judged(tmp_path, diverged(world(BEATS), ("haar", 2), ("v_act", 4)))
-    assert (two["verdict"], two["reasons"], two["contrasts"][0]["seeds"]) == (NOT_INFORMATIVE, ["missing cells"], 6)
+    assert (two["verdict"], two["reasons"], two["contrasts"][0]["seeds"]) == (NOT_INFORMATIVE, ["too few pairs"], 6)
     kept = judged(tmp_path, diverged(world(BEATS), ("haar", 2)), plan_file(tmp_path, "diverged: true", "diverged: false"))
     assert (kept["excluded"], kept["contrasts"][0]["seeds"]) == ([], 8)
 

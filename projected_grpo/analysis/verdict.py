@@ -4,7 +4,8 @@ A contrast gets one of four wordings. The first rule whose condition holds decid
 
 | rule | condition | wording |
 |---|---|---|
-| missing cells | an arm of the contrast or the machinery control lacks a run, or either has under min_seeds pairs | not informative |
+| missing cells | an arm of the contrast or the machinery control lacks a planned run | not informative |
+| too few pairs | exclusions leave either with under min_seeds pairs, and no run is missing | not informative |
 | machinery control | reference minus upper is below at_least, or its p-value is over alpha | not informative |
 | equivalence | both rates are equivalent at alpha | no difference within the margin |
 | superiority | hack rates differ and the arm that hacks less solves no less (Holm) | v_act beats Haar, or Haar beats v_act |
@@ -12,7 +13,7 @@ A contrast gets one of four wordings. The first rule whose condition holds decid
 | power | neither equivalence nor superiority of hack rates | not informative |
 | routing mass | qmass differs by over its limit, and the interval at equal qmass does not support the wording | not informative |
 
-The first two rules are both looked at, so a verdict can have two reasons. The last one can only take a wording back. A
+The first three rules are all looked at, so a verdict can have two reasons. The last one can only take a wording back. A
 difference that is significant and shown to be smaller than the margin is no difference within the margin: the plan says
 in advance which differences count as none.
 """
@@ -111,8 +112,9 @@ def _contrast(campaign: Campaign, contrast: Contrast, control: dict, covered: Co
 def _lacking(campaign: Campaign, contrast: Contrast, pairs: int) -> list[str]:
     control = campaign.plan.machinery_control
     needed = {contrast.treatment, contrast.placebo, contrast.yoked, control.upper, control.reference}
-    lacking = any(arm in needed for arm, _ in campaign.missing) or pairs < campaign.plan.min_seeds
-    return ["missing cells"] if lacking else []
+    if any(arm in needed for arm, _ in campaign.missing):
+        return ["missing cells"]
+    return ["too few pairs"] if pairs < campaign.plan.min_seeds else []
 
 
 def _arm(campaign: Campaign, arm: str) -> dict:
