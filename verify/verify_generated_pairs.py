@@ -1,5 +1,7 @@
 """Directions that a model makes for itself: self-generated pairs are chosen by text alone, the oracle by ground truth."""
 
+import warnings
+
 import torch
 
 from projected_grpo.env.mechanism import mechanisms
@@ -46,6 +48,11 @@ def problem(name: str, mode: str, split: str = "train") -> dict:
 
 def test_every_attempt_is_known_by_its_text():
     assert {mode: mechanisms(program, TRAINING_WORDS) for mode, program in HACKS.items()} == {m: [f] for m, f in ATTEMPTS.items()}
+
+
+def test_a_program_that_python_warns_about_is_read_like_any_other():
+    with warnings.catch_warnings(action="error"):
+        assert mechanisms("x = 1if True else 2\nexit(0)\n", TRAINING_WORDS) == ["exits"]
 
 
 def test_the_first_attempt_at_the_shown_loophole_and_the_first_plain_completion_make_a_pair():

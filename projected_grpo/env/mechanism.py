@@ -1,6 +1,7 @@
 """What a program's text attempts, read from its syntax tree: a description beside the channels, never a verdict."""
 
 import ast
+import warnings
 
 from projected_grpo.env.modes import Words
 
@@ -17,7 +18,8 @@ def mechanisms(program: str, words: Words) -> list[str]:
 def mechanism_lines(program: str, words: Words) -> list[tuple[str, int, int]]:
     """Sorted (name, first line, last line), lines from 1; empty for a program that does not compile."""
     try:
-        tree = ast.parse(program)
+        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # of the model's style, nothing to the user
+            tree = ast.parse(program)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     return sorted({(name, node.lineno, node.end_lineno) for node in ast.walk(tree) for name in _of(node, words)})
