@@ -151,7 +151,8 @@ def _mode(campaign: Campaign, arm: str, mode: str, covered: Collection[str]) -> 
 def _flat(prefix: str, pairs: Sequence[Pair] | None, effect: Effect | None) -> dict:
     """The seeds that an effect rests on, and its numbers; nulls for an arm that the plan does not name."""
     names = [field.name for field in dataclasses.fields(Effect)]
-    return {f"{prefix}_seeds": None if pairs is None else len(pairs)} | {f"{prefix}_{name}": None if effect is None else getattr(effect, name) for name in names}
+    numbers = {f"{prefix}_{name}": None if effect is None else getattr(effect, name) for name in names}
+    return {f"{prefix}_seeds": None if pairs is None else len(pairs)} | numbers
 
 
 def _rounded(value):

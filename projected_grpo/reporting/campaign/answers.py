@@ -78,7 +78,8 @@ def _mass(c: Mapping, plan: Plan) -> str:
     text = f"qmass, {c['treatment']} minus {c['placebo']}: {number(c['qmass_difference'])}; {limit}."
     if c["yoked"] is not None:
         effect = ends(c, "yoked_effect", "yoked_low", "yoked_high")
-        text += f" Hack rate, {c['treatment']} minus {c['yoked']} (the zones permuted), over {c['yoked_seeds']} seeds: {effect}, p {number(c['yoked_p'], 4)}."
+        arms = f"{c['treatment']} minus {c['yoked']} (the zones permuted), over {c['yoked_seeds']} seeds"
+        text += f" Hack rate, {arms}: {effect}, p {number(c['yoked_p'], 4)}."
     return text
 
 
