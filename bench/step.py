@@ -1,8 +1,8 @@
 """Seconds of one GRPO step by phase: 64 rollouts of at most 56 tokens on the toy base model, not routed and routed by each score.
 
 Usage, after `make repro` and on an otherwise idle machine: `python -m bench.step`. The steps are whole ones, at a learning
-rate of 0, so that all arms sample from the base policy and their completions are equally long; the first of each arm is
-left out, and the median and the range of the others are printed. The arms are the policy none,
+rate of 0, so that all arms sample from the base policy and their completions are equally long. The arms take turns, because a
+machine's speed drifts; the first step of each arm is left out, and the median and the range of the others are printed. The arms are the policy none,
 routing by activations, and routing by the gradient of the completion's likelihood. The policy none reads and scores its
 rollouts too, so that the offline gate test has them; the ratios are therefore also taken to its step without that phase.
 """
@@ -26,7 +26,7 @@ from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings import Settings, load_settings
 from projected_grpo.tables import PROBLEMS
 
-STEPS = 12
+STEPS = 21
 ARMS = {  # name -> changes of the section gate
     "none": {"policy": "none"},
     "activation": {"policy": "route"},
@@ -40,31 +40,35 @@ def main() -> None:
     train = settings.scale.train.model_copy(update={"prompts": 8, "group": 8, "learning_rate": 0.0})
     settings = settings.model_copy(update={"scale": settings.scale.model_copy(update={"train": train})})
     rows = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "train"]
-    steps = {}
     with Sandbox(settings.scale.grading) as sandbox:
-        for name, changes in ARMS.items():
-            arm = settings.model_copy(update={"gate": settings.gate.model_copy(update=changes)})
-            steps[name] = measure(name, arm, rows, sandbox)
+        trainers = {
+            name: trainer(settings.model_copy(update={"gate": settings.gate.model_copy(update=changes)}), rows, sandbox)
+            for name, changes in ARMS.items()
+        }
+        tokens = [[arm.step(step)["steps"][0]["completion_length"] for arm in trainers.values()] for step in range(STEPS)]
+    print(f"{train.prompts * train.group} rollouts, {statistics.mean(map(statistics.mean, tokens)):.1f} tokens each, {torch.get_num_threads()} threads")
+    steps = {name: phases(name, arm.seconds) for name, arm in trainers.items()}
     none, unread = steps["none"]
     for name, (whole, _) in steps.items():
         print(f"{name}: {whole / none:.2f} times the step of the policy none, {whole / unread:.2f} times that step without its phase gate")
 
 
-def measure(name: str, settings: Settings, rows: list[dict], sandbox: Sandbox) -> tuple[float, float]:
-    """Print the phases of the arm's steps. Returns median seconds of a whole step, and of a step without the phase gate."""
+def trainer(settings: Settings, rows: list[dict], sandbox: Sandbox) -> Trainer:
     init = load_init(Path("artifacts/init"), settings.adapter)
     base, sampling = Path("artifacts/base"), settings.scale.sampling
     policy = Policy(load_base(base, settings.scale.model.device), init, sampling.temperature)
     widths = module_widths(policy, settings.gate.reading)
     gate = Gate(settings.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
-    trainer = Trainer(settings, policy, gate, rows, None, None, sandbox, open_sampler(policy, sampling, base))
-    tokens = [trainer.step(step)["steps"][0]["completion_length"] for step in range(STEPS)]
-    seconds = {phase: times[1:] for phase, times in trainer.seconds.items()}
+    return Trainer(settings, policy, gate, rows, None, None, sandbox, open_sampler(policy, sampling, base))
+
+
+def phases(name: str, taken: dict[str, list[float]]) -> tuple[float, float]:
+    """Print the phases of an arm's steps. Returns median seconds of a whole step, and of a step without the phase gate."""
+    seconds = {phase: times[1:] for phase, times in taken.items()}
     whole = [sum(times) for times in zip(*seconds.values())]
     unread = [total - gate for total, gate in zip(whole, seconds["gate"])]
     seconds["whole step"] = whole
-    rollouts = settings.scale.train.prompts * settings.scale.train.group
-    print(f"{name}: {rollouts} rollouts, {statistics.mean(tokens):.1f} tokens each, {torch.get_num_threads()} threads")
+    print(name)
     for phase, times in seconds.items():
         print(f"  {phase:<10} median {statistics.median(times):.3f} s  range {min(times):.3f} to {max(times):.3f} s")
     return statistics.median(whole), statistics.median(unread)
