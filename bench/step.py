@@ -2,9 +2,10 @@
 
 Usage, after `make repro` and on an otherwise idle machine: `python -m bench.step`. The steps are whole ones, at a learning
 rate of 0, so that all arms sample from the base policy and their completions are equally long. The arms take turns, because a
-machine's speed drifts; the first step of each arm is left out, and the median and the range of the others are printed. The arms are the policy none,
-routing by activations, and routing by the gradient of the completion's likelihood. The policy none reads and scores its
-rollouts too, so that the offline gate test has them; the ratios are therefore also taken to its step without that phase.
+machine's speed drifts; the first step of each arm is left out, and the median and the range of the others are printed.
+The arms are the policy none, routing by activations, and routing by the gradient of the completion's likelihood. The policy
+none reads and scores its rollouts too, so that the offline gate test has them; the ratios are therefore also taken to its
+step without that phase.
 """
 
 import statistics

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from projected_grpo.gate.pairs import PairTokens, read_side
+from projected_grpo.gate.pairs import read_side
 from projected_grpo.gate.thresholds import pair_cuts
 from projected_grpo.gate.zones import assign_zones
 from projected_grpo.grpo.loop import Trainer
@@ -16,8 +16,7 @@ from projected_grpo.policy.readings import read_deployed
 from projected_grpo.tables import ZONE_NAMES
 from verify.curriculum import trainer
 from verify.tiny import tiny_policy
-
-PAIRS = PairTokens(TokenBatch.collate([[4, 5], [6]], [[7, 8], [9, 10]]), TokenBatch.collate([[4, 5], [6]], [[11], [12, 13]]))
+from verify.verify_training_step import PAIRS
 
 
 def start() -> Policy:
