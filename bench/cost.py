@@ -39,12 +39,18 @@ class Scale:
     completion: int  # tokens
     micro_tokens: int  # of a forward pass
     recompute_layers: bool  # gradient checkpointing
-    merged: bool  # sampling on a second copy of the weights
+    merged: bool  # sampling on weights into which the adapter is merged, one of each sampled state
     sampled_rows: int  # completions decoded at once
 
     @property
     def rollouts(self) -> int:
         return self.prompts * self.group
+
+    @property
+    def states(self) -> dict[str, float]:
+        """Of the adapter, those that are sampled, and the share of each."""
+        shares = {"full": 1 - self.deployed_share, "deployed": self.deployed_share}
+        return {state: share for state, share in shares.items() if share}
 
     def micro_batches(self, rows: float) -> int:
         return math.ceil(rows / max(1, self.micro_tokens // (self.prompt + self.completion)))
@@ -87,19 +93,15 @@ def passes(scale: Scale) -> Iterator[tuple[str, str, float, float]]:
     s, n = scale.shape, scale.rollouts
     model = scale.weight_bytes * (s.weights + s.head)
     batches = scale.micro_batches(n)
-    states = {"full": 1 - scale.deployed_share, "deployed": scale.deployed_share}
-    for state, share in states.items():
-        if not share:
-            continue
-        rows, columns = n * share, scale.rank * (4 if state == "full" else 2)
-        merge = 2 * columns * s.weights if scale.merged else 0
-        prefill = scale.prompts * (2 * scale.prompt * s.weights + s.attention * scale.prompt**2 + 2 * s.head)
-        decoded = scale.completion - 1  # the first token is drawn from the prefill's logits
-        positions = sum(scale.prompt + step for step in range(1, decoded + 1))  # read over the decode steps
-        decode = rows * (2 * decoded * (s.weights + s.head) + s.attention * positions)
-        parts = math.ceil(rows / scale.sampled_rows)
-        read = parts * model * (1 + decoded) + scale.weight_bytes * s.cache * rows * positions
-        yield f"sampling, {state}: merge, prefill, decode", "sample", merge + prefill + decode, read
+    columns = sum(scale.rank * (4 if state == "full" else 2) for state in scale.states)
+    merge = 2 * columns * s.weights if scale.merged else 0
+    prefill = len(scale.states) * scale.prompts * (2 * scale.prompt * s.weights + s.attention * scale.prompt**2 + 2 * s.head)
+    decoded = scale.completion - 1  # the first token is drawn from the prefill's logits
+    positions = sum(scale.prompt + step for step in range(1, decoded + 1))  # read over the decode steps
+    decode = n * (2 * decoded * (s.weights + s.head) + s.attention * positions)
+    sampler = model + (len(scale.states) - 1) * scale.weight_bytes * s.weights if scale.merged else model
+    read = math.ceil(n / scale.sampled_rows) * sampler * (1 + decoded) + scale.weight_bytes * s.cache * n * positions
+    yield "sampling: merge, prefill, decode" if scale.merged else "sampling: prefill, decode", "sample", merge + prefill + decode, read
     yield "deployed reading and its log-probabilities", "gate", forward(scale, n, True), batches * model
     kept = n * scale.keep_share * (1 - scale.deployed_share)
     yield "kept rollouts that were sampled full: log pi_old", "update", forward(scale, kept, True), scale.micro_batches(kept) * model
@@ -113,11 +115,12 @@ def resident(scale: Scale) -> dict[str, float]:
     s = scale.shape
     factors = 2 * scale.rank * s.widths  # A and B of both blocks
     length = scale.prompt + scale.completion
-    rows = min(scale.sampled_rows, scale.rollouts * max(scale.deployed_share, 1 - scale.deployed_share))
+    rows = min(scale.sampled_rows, scale.rollouts)
     logits = min(LOGIT_TOKENS, scale.micro_tokens // length * scale.completion)
-    copies = 2 if scale.merged else 1
+    merged = {"merged weights, of each sampled state": len(scale.states) * scale.weight_bytes * s.weights} if scale.merged else {}
     return {
-        f"base weights, {'twice (policy and sampler)' if scale.merged else 'once'}": copies * scale.weight_bytes * (s.weights + s.head),
+        "base weights": scale.weight_bytes * (s.weights + s.head),
+        **merged,
         "adapter, fp32: initialization, differences, gradients, two moments": 4 * 5 * factors,
         "cached keys and values of the completions decoded at once": scale.weight_bytes * s.cache * rows * length,
         "logits that exist at once, fp32, with their gradient": 2 * 4 * logits * scale.config.vocab_size,

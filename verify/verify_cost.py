@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.cost import SCALES, Scale, backward, forward, passes, tables
+from bench.cost import SCALES, Scale, backward, forward, passes, resident, tables
 from projected_grpo.gate.zones import ABSORB, zone_masks
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.local import LocalSampler
+from projected_grpo.sampling.merged import MergedLinear
 from projected_grpo.sampling.protocol import Request
 from verify.tiny import RANK, tiny_policy
 
@@ -48,9 +49,8 @@ def test_sampling_operations_are_those_that_torch_counts():
     policy, scale = tiny()
     sampler = LocalSampler(policy, COMPLETION, 1024, merged=True)
     with FlopCounterMode(display=False) as counted:
-        for state in ("full", "deployed"):
-            prompts = [list(range(3, 3 + PROMPT))] * scale.prompts
-            [completions] = sampler.sample([Request(state, prompts, 1, list(range(scale.prompts)))])
+        prompts = [list(range(3, 3 + PROMPT))] * scale.prompts
+        for completions in sampler.sample([Request(state, prompts, 1, list(range(scale.prompts))) for state in ("full", "deployed")]):
             assert {len(completion.tokens) for completion in completions} == {COMPLETION}
     expected = sum(flop for _, phase, flop, _ in passes(scale) if phase == "sample")
     assert counted.get_total_flops() == pytest.approx(expected, rel=1e-2)
@@ -58,11 +58,25 @@ def test_sampling_operations_are_those_that_torch_counts():
 
 def test_bytes_are_the_weights_once_a_micro_batch_and_once_a_sampled_token():
     _, scale = tiny()
-    weights = 4 * (2 * (4 * 32 * 32 + 3 * 32 * 48) + 32 * 300)
+    adapted, head = 4 * 2 * (4 * 32 * 32 + 3 * 32 * 48), 4 * 32 * 300
     positions = sum(range(PROMPT + 1, PROMPT + COMPLETION))
     read = {what: amount for what, _, _, amount in passes(replace(scale, micro_tokens=4 * (PROMPT + COMPLETION)))}
-    assert read["training, forward"] == 2 * weights
-    assert read["sampling, full: merge, prefill, decode"] == COMPLETION * weights + 4 * (2 * 2 * 32) * 3 * positions
+    assert read["training, forward"] == 2 * (adapted + head)
+    assert read["sampling: merge, prefill, decode"] == COMPLETION * (2 * adapted + head) + 4 * (2 * 2 * 32) * ROWS * positions
+
+
+@pytest.mark.parametrize("share, states", [(0.5, ("full", "deployed")), (0.0, ("full",))])
+def test_the_merged_sampler_holds_a_weight_of_each_sampled_state_and_no_other_copy(share, states):
+    policy, scale = tiny()
+    expected = resident(replace(scale, deployed_share=share))
+    frozen = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in policy.base.model.parameters() if not p.requires_grad}
+    sampler = LocalSampler(policy, COMPLETION, 1024, merged=True)
+    for _ in range(2):  # the second call holds no weights of the first
+        sampler.sample([Request(state, [[3, 4]], 1, [0]) for state in states])
+    merged = [layer.weights[state] for layer in sampler.model.modules() if isinstance(layer, MergedLinear) for state in layer.weights]
+    held = {weight.untyped_storage().data_ptr(): weight.untyped_storage().nbytes() for weight in [*merged, *sampler.model.parameters()]}
+    besides = sum(size for place, size in held.items() if place not in frozen)
+    assert besides == expected["merged weights, of each sampled state"] == len(states) * 4 * 2 * (4 * 32 * 32 + 3 * 32 * 48)
 
 
 def test_the_page_shows_what_the_module_prints_and_the_toy_row_of_the_comparison():

@@ -13,7 +13,6 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import LlamaForCausalLM
 
 from projected_grpo.evaluation.rates import two_by_two
 from projected_grpo.parquet import write_table
@@ -25,8 +24,7 @@ from projected_grpo.policy.policy import Policy
 from projected_grpo.reporting.card import Card, render_card
 from projected_grpo.reporting.manifest import describe, parse_manifest
 from projected_grpo.reporting.style import DATA_NAMES, STATE_NAMES
-from projected_grpo.sampling.local import LocalSampler
-from projected_grpo.sampling.protocol import Request
+from projected_grpo.sampling.merged import Merged
 from projected_grpo.settings import Adapter, load_settings
 from projected_grpo.tables import EVAL
 from stages.serve_check import answer, check_prompting, load_exports
@@ -47,11 +45,12 @@ def logits(model, tokens: Tensor) -> Tensor:
     return model(tokens).logits
 
 
-def merged(policy: Policy, state: str) -> LlamaForCausalLM:
-    """The plain model from which the trainer samples in this state."""
-    sampler = LocalSampler(policy, 4, 1024, merged=True)
-    sampler.sample([Request(state, [[1]], 1, [0])])
-    return sampler.model
+def merged_logits(policy: Policy, state: str, tokens: Tensor) -> Tensor:
+    """Those of the merged model from which the trainer samples in this state."""
+    merged = Merged.of(policy)
+    merged.merge(policy, {state})
+    merged.sizes = {state: len(tokens)}
+    return logits(merged.model, tokens)
 
 
 @every_init
@@ -61,10 +60,10 @@ def test_plain_peft_gives_the_logits_of_the_trainer_s_merged_model(init, state, 
     columns, rank = export(policy, state, tmp_path)
     assert (columns, rank) == (COLUMNS[init][state], 16 if columns > 8 else 8)
     loaded = PeftModel.from_pretrained(tiny_model(), tmp_path)
-    found, wanted = logits(loaded, tokens), logits(merged(policy, state), tokens)
+    found, wanted = logits(loaded, tokens), merged_logits(policy, state, tokens)
     assert (found - wanted).abs().max() < 1e-5
-    for other in (tiny_model(), merged(policy, "full" if state == "deployed" else "deployed")):
-        assert (logits(other, tokens) - wanted).abs().max() > 1e-2
+    for other in (logits(tiny_model(), tokens), merged_logits(policy, "full" if state == "deployed" else "deployed", tokens)):
+        assert (other - wanted).abs().max() > 1e-2
 
 
 @every_init

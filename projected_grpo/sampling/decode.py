@@ -12,11 +12,13 @@ from torch import Tensor
 from transformers import Cache
 
 from projected_grpo.policy.adapter import BlockMasks
+from projected_grpo.sampling.merged import StateRows
 
 DROP_BELOW = 0.8  # share of live rows below which the cache is compacted
 
-# (tokens (R, 1), attention mask, positions (R, 1), cache, block masks of the rows) -> logits of the next token (R, V)
-Forward = Callable[[Tensor, Tensor, Tensor, Cache, BlockMasks | None], Tensor]
+RowStates = BlockMasks | StateRows | None  # of the adapter, in each row; None where all rows have both blocks, through the adapter
+# (tokens (R, 1), attention mask, positions (R, 1), cache, states) -> logits of the next token (R, V)
+Forward = Callable[[Tensor, Tensor, Tensor, Cache, RowStates], Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Prefilled:
     cache: Cache  # of the P prompts; the decode loop takes it over
     prompt: Int[Tensor, " R"]  # each row's place in the cache
     mask: Int[Tensor, "R T"]  # 1 on the prompt, 0 on its padding
-    blocks: BlockMasks | None  # None where all rows are sampled with both blocks, or from merged weights
+    states: RowStates
     uniform: Float[Tensor, "R N"]  # a number of each row and position
 
 
@@ -53,7 +55,7 @@ class Decoded:
 
 
 def decode(forward: Forward, start: Prefilled, distribution: Distribution) -> Decoded:
-    logits, mask, blocks = start.logits, start.mask, start.blocks
+    logits, mask, states = start.logits, start.mask, start.states
     start.cache.batch_select_indices(start.prompt)
     rows, longest = start.uniform.shape
     device = logits.device
@@ -73,10 +75,10 @@ def decode(forward: Forward, start: Prefilled, distribution: Distribution) -> De
             break
         if running.float().mean() < DROP_BELOW:
             start.cache.batch_select_indices(running.nonzero()[:, 0])
-            live, chosen, mask, blocks = live[running], chosen[running], mask[running], blocks and blocks.select(running)
+            live, chosen, mask, states = live[running], chosen[running], mask[running], states and states.select(running)
             running = running[running]
         mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-        logits = forward(chosen[:, None], mask, mask.sum(1, keepdim=True) - 1, start.cache, blocks)
+        logits = forward(chosen[:, None], mask, mask.sum(1, keepdim=True) - 1, start.cache, states)
     return Decoded(tokens, logprob, length)
 
 

@@ -47,7 +47,7 @@ class Decoding:
     """What a step reads and writes, all of it in place."""
 
     def __init__(self, forward: Forward, start: Prefilled, distribution: Distribution) -> None:
-        self.forward, self.distribution, self.blocks, self.uniform = forward, distribution, start.blocks, start.uniform
+        self.forward, self.distribution, self.states, self.uniform = forward, distribution, start.states, start.uniform
         (rows, longest), (_, prompt), device = start.uniform.shape, start.mask.shape, start.logits.device
         self.logits = start.logits.clone()
         self.step_index = torch.zeros(1, dtype=torch.long, device=device)
@@ -69,7 +69,7 @@ class Decoding:
         self.length += self.running
         self.running &= chosen != self.distribution.eos_id
         self.mask.index_fill_(3, self.column, True)
-        self.logits.copy_(self.forward(chosen[:, None], self.mask, self.position, self.cache, self.blocks))
+        self.logits.copy_(self.forward(chosen[:, None], self.mask, self.position, self.cache, self.states))
         for counter in (self.step_index, self.column, self.position):
             counter += 1
 

@@ -1,28 +1,27 @@
-"""Sampling with our own decode loop: on a copy of the weights into which the adapter is merged, or through the adapter.
+"""Sampling with our own decode loop: on weights into which the adapter is merged, or through the adapter.
 
-Merged is faster where the copy fits into memory, and samples one state of the adapter after the other. A merged bfloat16
-weight would round the adapter away, so a bfloat16 model is sampled through the adapter, on the policy's own weights and
-with rows of all states beside each other.
+Merged is faster where these weights fit into memory. A merged bfloat16 weight would round the adapter away, so a bfloat16
+model is sampled through the adapter. Either way rows of all states are decoded beside each other.
 
 A prompt is prefilled once and its cache repeated for the group. A completion's uniform numbers belong to its prompt, copy
 and position, whatever rows are beside it.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
 from torch import Tensor
-from transformers import Cache, PreTrainedModel
+from transformers import Cache
 
 from projected_grpo.memory import advises, sampling_lever
 from projected_grpo.policy.adapter import ABLATED, BlockMasks, adapter_state
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.cache import growing_cache
-from projected_grpo.sampling.decode import Decoded, Distribution, Prefilled, decode
+from projected_grpo.sampling.decode import Decoded, Distribution, Prefilled, RowStates, decode
 from projected_grpo.sampling.graph import decode_in_graph
+from projected_grpo.sampling.merged import STATES, Merged, StateRows
 from projected_grpo.sampling.protocol import Completion, Request, State
 
 PRESENT = {"base": (0.0, 0.0), "full": (1.0, 1.0), "deployed": ABLATED}  # of each state, the blocks' outputs
@@ -40,16 +39,10 @@ class Prompt:
 
 class LocalSampler:
     def __init__(self, policy: Policy, max_new_tokens: int, rows: int, merged: bool) -> None:
-        """At most `rows` completions are decoded at once, or those of one prompt. `merged` holds a plain model, a copy whose adapted weights are rewritten for the state that is sampled next."""
-        self.policy, self.max_new_tokens, self.rows, self.merged = policy, max_new_tokens, rows, merged
-        self.model: PreTrainedModel = policy.base.model
-        if not merged:
-            return
-        self.model = copy.deepcopy(self.model).eval()
-        for name in policy.layers:
-            parent, attribute = name.rsplit(".", 1)
-            module = self.model.get_submodule(parent)
-            setattr(module, attribute, getattr(module, attribute).base)
+        """At most `rows` completions are decoded at once, or those of one prompt. `merged` holds a weight of each adapted layer and sampled state."""
+        self.policy, self.max_new_tokens, self.rows = policy, max_new_tokens, rows
+        self.merged = Merged.of(policy) if merged else None
+        self.model = self.merged.model if self.merged else policy.base.model
 
     def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The completions of each request, prompt by prompt, from the policy as it is now.
@@ -60,59 +53,56 @@ class LocalSampler:
             [Prompt(tokens, request.copies, seed, request.state) for tokens, seed in zip(request.prompts, request.seeds, strict=True)]
             for request in requests
         ]
-        if self.merged:
-            return [self._sample_merged(request.state, prompts) for request, prompts in zip(requests, asked)]
-        return self._sample_adapted(asked)
-
-    def _sample_merged(self, state: State, prompts: list[Prompt]) -> list[Completion]:
-        self._merge(state)
-        return [completion for part in _parts(prompts, self.rows) for found in self._complete(part, None) for completion in found]
-
-    def _sample_adapted(self, asked: list[list[Prompt]]) -> list[list[Completion]]:
-        """The states of a prompt lie beside each other, so a group is in one part."""
         order = sorted((place, request) for request, prompts in enumerate(asked) for place in range(len(prompts)))
-        training = self.model.training
-        self.model.eval()  # transformers drops the cache where it checkpoints layers in training mode
-        completions = []
-        with self.policy.held_factors():
-            for part in _parts([asked[request][place] for place, request in order], self.rows):
-                states = {prompt.state for prompt in part}
-                with adapter_state(self.policy.context, enabled=states != {"base"}):
-                    completions += self._complete(part, None if len(states) == 1 and "deployed" not in states else _blocks(part))
-        self.model.train(training)
+        prompts = [asked[request][place] for place, request in order]  # the states of a prompt beside each other, so a group is in one part
+        completions = self._sample_merged(prompts) if self.merged else self._sample_adapted(prompts)
         found: list[list[Completion]] = [[] for _ in asked]
         for (_, request), group in zip(order, completions, strict=True):
             found[request] += group
         return found
 
-    @torch.no_grad()
-    def _merge(self, state: State) -> None:
-        for name, layer in self.policy.layers.items():
-            weight = layer.base.weight if state == "base" else layer.merged(deployed_only=state == "deployed")
-            self.model.get_submodule(name).weight.copy_(weight)
+    def _sample_merged(self, prompts: list[Prompt]) -> Iterator[list[Completion]]:
+        self.merged.merge(self.policy, {prompt.state for prompt in prompts})
+        for part in _parts(prompts, self.rows):
+            order = sorted(range(len(part)), key=lambda place: STATES.index(part[place].state))
+            together = [part[place] for place in order]
+            groups = dict(zip(order, self._complete(together, StateRows.of([prompt.state for prompt in together]))))
+            yield from (groups[place] for place in range(len(part)))
 
-    def _complete(self, prompts: list[Prompt], blocks: BlockMasks | None) -> list[list[Completion]]:
-        """The completions of each prompt. `blocks` has a row for each prompt."""
+    def _sample_adapted(self, prompts: list[Prompt]) -> list[list[Completion]]:
+        training = self.model.training
+        self.model.eval()  # transformers drops the cache where it checkpoints layers in training mode
+        completions = []
+        with self.policy.held_factors():
+            for part in _parts(prompts, self.rows):
+                states = {prompt.state for prompt in part}
+                with adapter_state(self.policy.context, enabled=states != {"base"}):
+                    completions += self._complete(part, None if len(states) == 1 and "deployed" not in states else _blocks(part))
+        self.model.train(training)
+        return completions
+
+    def _complete(self, prompts: list[Prompt], states: RowStates) -> list[list[Completion]]:
+        """The completions of each prompt. `states` has a row for each prompt."""
         copies = [prompt.copies for prompt in prompts]
         with advises(sampling_lever(self.rows, sum(copies), max(copies), self.max_new_tokens)), torch.inference_mode():
-            found = self._decode(prompts, blocks)
+            found = self._decode(prompts, states)
         rows = zip(found.tokens.tolist(), found.logprob.tolist(), found.length.tolist())
         completions = iter([Completion(row[:n], chances[:n]) for row, chances, n in rows])
         return [list(islice(completions, count)) for count in copies]
 
-    def _decode(self, prompts: list[Prompt], blocks: BlockMasks | None) -> Decoded:
+    def _decode(self, prompts: list[Prompt], states: RowStates) -> Decoded:
         device = self.model.device
         uniform = torch.cat([_uniform(prompt.copies, self.max_new_tokens, prompt.seed) for prompt in prompts]).to(device)
-        blocks = blocks and blocks.to(device)
-        logits, cache, mask = self._prefill([prompt.tokens for prompt in prompts], blocks)
+        states = states.to(device) if isinstance(states, BlockMasks) else states
+        logits, cache, mask = self._prefill([prompt.tokens for prompt in prompts], states)
         row = torch.arange(len(prompts)).repeat_interleave(torch.tensor([prompt.copies for prompt in prompts])).to(device)
-        start = Prefilled(logits[row], cache, row, mask[row], blocks and blocks.select(row), uniform)
+        start = Prefilled(logits[row], cache, row, mask[row], states and states.select(row), uniform)
         distribution = Distribution(self.policy.temperature, self.policy.base.eos_id)
         if device.type == "cuda":
             return decode_in_graph(self._forward, start, distribution, self.model.config)
         return decode(self._forward, start, distribution)
 
-    def _prefill(self, prompts: list[list[int]], blocks: BlockMasks | None) -> tuple[Tensor, Cache, Tensor]:
+    def _prefill(self, prompts: list[list[int]], states: RowStates) -> tuple[Tensor, Cache, Tensor]:
         """Last logits (P, V), cache and attention mask (P, T) of left-padded prompts."""
         longest = max(len(prompt) for prompt in prompts)
         tokens = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=self.model.device)
@@ -120,11 +110,13 @@ class LocalSampler:
             [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self.model.device
         )
         cache = growing_cache(self.model.config)
-        return self._forward(tokens, mask, (mask.cumsum(1) - 1).clamp(min=0), cache, blocks), cache, mask
+        return self._forward(tokens, mask, (mask.cumsum(1) - 1).clamp(min=0), cache, states), cache, mask
 
-    def _forward(self, tokens: Tensor, mask: Tensor, position: Tensor, cache: Cache, blocks: BlockMasks | None) -> Tensor:
+    def _forward(self, tokens: Tensor, mask: Tensor, position: Tensor, cache: Cache, states: RowStates) -> Tensor:
         """Logits (R, V) after the last of the tokens (R, T), whose keys and values join the cache."""
-        with adapter_state(self.policy.context, masks=blocks):
+        if isinstance(states, StateRows):
+            self.merged.sizes = states.sizes()
+        with adapter_state(self.policy.context, masks=states if isinstance(states, BlockMasks) else None):
             return self.model(
                 tokens, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
             ).logits[:, -1]
