@@ -47,10 +47,10 @@ class Scale:
         return self.prompts * self.group
 
     @property
-    def states(self) -> dict[str, float]:
-        """Of the adapter, those that are sampled, and the share of each."""
+    def states(self) -> list[str]:
+        """Of the adapter, those that are sampled."""
         shares = {"full": 1 - self.deployed_share, "deployed": self.deployed_share}
-        return {state: share for state, share in shares.items() if share}
+        return [state for state, share in shares.items() if share]
 
     def micro_batches(self, rows: float) -> int:
         return math.ceil(rows / max(1, self.micro_tokens // (self.prompt + self.completion)))

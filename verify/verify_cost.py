@@ -71,8 +71,8 @@ def test_the_merged_sampler_holds_a_weight_of_each_sampled_state_and_no_other_co
     expected = resident(replace(scale, deployed_share=share))
     frozen = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in policy.base.model.parameters() if not p.requires_grad}
     sampler = LocalSampler(policy, COMPLETION, 1024, merged=True)
-    for _ in range(2):  # the second call holds no weights of the first
-        sampler.sample([Request(state, [[3, 4]], 1, [0]) for state in states])
+    for asked in (("full", "deployed"), states):  # the second call holds no weights of the first
+        sampler.sample([Request(state, [[3, 4]], 1, [0]) for state in asked])
     merged = [layer.weights[state] for layer in sampler.model.modules() if isinstance(layer, MergedLinear) for state in layer.weights]
     held = {weight.untyped_storage().data_ptr(): weight.untyped_storage().nbytes() for weight in [*merged, *sampler.model.parameters()]}
     besides = sum(size for place, size in held.items() if place not in frozen)

@@ -18,7 +18,7 @@ LENGTH = {"max_prompt_tokens": 52, "max_new_tokens": 12, "temperature": 1.0}
 def test_our_own_engine_is_opened_with_the_profile_s_limits(engine):
     sampler = open_sampler(tiny_policy(moved=True), LocalSampling(engine=engine, rows=7, **LENGTH), Path("base"))
     assert isinstance(sampler, LocalSampler)
-    assert (sampler.max_new_tokens, sampler.rows, sampler.merged) == (12, 7, engine == "merged")
+    assert (sampler.max_new_tokens, sampler.rows, sampler.merged is not None) == (12, 7, engine == "merged")
 
 
 def test_vllm_that_is_not_installed_is_refused_with_the_extras_that_hold_it(monkeypatch):

@@ -13,6 +13,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import LlamaForCausalLM
 
 from projected_grpo.evaluation.rates import two_by_two
 from projected_grpo.parquet import write_table
@@ -45,12 +46,12 @@ def logits(model, tokens: Tensor) -> Tensor:
     return model(tokens).logits
 
 
-def merged_logits(policy: Policy, state: str, tokens: Tensor) -> Tensor:
-    """Those of the merged model from which the trainer samples in this state."""
+def merged(policy: Policy, state: str, rows: int) -> LlamaForCausalLM:
+    """The model from which the trainer samples so many rows in this state."""
     merged = Merged.of(policy)
     merged.merge(policy, {state})
-    merged.sizes = {state: len(tokens)}
-    return logits(merged.model, tokens)
+    merged.sizes = {state: rows}
+    return merged.model
 
 
 @every_init
@@ -60,10 +61,10 @@ def test_plain_peft_gives_the_logits_of_the_trainer_s_merged_model(init, state, 
     columns, rank = export(policy, state, tmp_path)
     assert (columns, rank) == (COLUMNS[init][state], 16 if columns > 8 else 8)
     loaded = PeftModel.from_pretrained(tiny_model(), tmp_path)
-    found, wanted = logits(loaded, tokens), merged_logits(policy, state, tokens)
+    found, wanted = logits(loaded, tokens), logits(merged(policy, state, len(tokens)), tokens)
     assert (found - wanted).abs().max() < 1e-5
-    for other in (logits(tiny_model(), tokens), merged_logits(policy, "full" if state == "deployed" else "deployed", tokens)):
-        assert (other - wanted).abs().max() > 1e-2
+    for other in (tiny_model(), merged(policy, "full" if state == "deployed" else "deployed", len(tokens))):
+        assert (logits(other, tokens) - wanted).abs().max() > 1e-2
 
 
 @every_init
@@ -179,7 +180,7 @@ def test_served_answers_are_those_of_each_policy(tmp_path):
     answers = {}
     for state in STATES:
         tokens = [*base.encode(base.tokenizer.bos_token + prompt)]
-        start, model = len(tokens), merged(policy, state)
+        start, model = len(tokens), merged(policy, state, 1)
         while len(tokens) < start + sampling.max_new_tokens and tokens[-1] != base.eos_id:
             tokens.append(int(logits(model, torch.tensor([tokens]))[0, -1].argmax()))
         answers[state] = answer(served, base, state, prompt, sampling, None)

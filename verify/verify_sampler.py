@@ -150,13 +150,14 @@ def test_a_step_of_fixed_shapes_decodes_what_the_growing_cache_does(kv_heads, mo
 def test_rows_of_all_states_beside_each_other_draw_what_each_state_draws_alone(merged):
     """The states come in another order than that of the rows, and rows of each end along the way."""
     policy = tiny_policy(moved=True, temperature=4.0)
-    sampler = LocalSampler(policy, max_new_tokens=30, rows=1024, merged=merged)
     requests = [Request(state, PROMPTS, copies, derive_seeds(3, 7, state)) for state, copies in (("deployed", 30), ("full", 40), ("base", 20))]
-    together, alone = sampler.sample(requests), [sampler.sample([request])[0] for request in requests]
-    for found, expected in zip(together, alone, strict=True):
-        assert [c.tokens for c in found] == [c.tokens for c in expected] and len({len(c.tokens) for c in found}) > 2
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(torch.tensor(one.logprob), torch.tensor(other.logprob), rtol=1e-4, atol=1e-4)
+    whole, in_parts = (LocalSampler(policy, max_new_tokens=30, rows=rows, merged=merged) for rows in (1024, 75))
+    alone = [whole.sample([request])[0] for request in requests]
+    for together in (whole.sample(requests), in_parts.sample(requests)):
+        for found, expected in zip(together, alone, strict=True):
+            assert [c.tokens for c in found] == [c.tokens for c in expected] and len({len(c.tokens) for c in found}) > 2
+            for one, other in zip(found, expected, strict=True):
+                torch.testing.assert_close(torch.tensor(one.logprob), torch.tensor(other.logprob), rtol=1e-4, atol=1e-4)
 
 
 def test_rows_of_all_states_go_through_the_adapter_beside_each_other_and_follow_an_update():
