@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from projected_grpo.gate.zones import ROUTE, zone_masks
+from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_state
 from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.batch import TokenBatch
@@ -29,9 +29,11 @@ def quarantine_gradient(
     """Of the sum of advantage times log-probability, all layers in one vector."""
     for parameter in policy.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    for index in batch.micro_batches(micro_tokens):
-        masks = zone_masks(zones[index], masking)
-        (policy.logp(batch.select(index), masks).sum(1) * advantage[index]).sum().backward()
+    for zone in (KEEP, ABSORB, ROUTE):
+        inside = (zones == zone).nonzero()[:, 0]
+        for layout in policy.lay_out(batch.select(inside), micro_tokens) if len(inside) else ():
+            logp = policy.token_logp(layout, policy.forward(layout, zone_state(zone, masking)).last_hidden_state)
+            (logp.sum(1) * advantage[inside[layout.index.cpu()]].to(logp.device)).sum().backward()
     return torch.cat([g.flatten() for layer in policy.layers.values() for g in layer.block_gradients()[1]])
 
 

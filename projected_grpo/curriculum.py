@@ -20,7 +20,7 @@ class Curriculum(Section):
     heal_epochs: Natural  # epochs of retain-heal after training
     heal_pairs: Literal["none", "pairs"]
     warm_start: Annotated[str, Field(min_length=1)]  # folder with the adapter that training starts from, or starts/zero
-    kl_limit: Positive  # nats a token; a KL over it in two steps in a row is a divergence, which ends training
+    kl_limit: Positive  # nats a token; a median KL of ten steps over it is a divergence, which ends training
 
     @model_validator(mode="after")
     def _demonstrations_agree(self) -> "Curriculum":

@@ -121,6 +121,7 @@ STEPS = table(
     reward_mean=(F64, "over the policy's rollouts; null where all are demonstrations"),
     reward_hinted=(F64, "over the policy's rollouts that saw a hint; null where none did"),
     reward_unhinted=(F64, "over the policy's rollouts that saw none; null where all did"),
+    compiled_share=(F64, "of the policy's rollouts, programs that compile; null where all are demonstrations"),
     qmass=(F64, "||g_quarantine|| / (||g_deployed|| + ||g_quarantine||) before clipping; null without gradient"),
     **{f"{zone}_share": (F64, "of gated rollouts, demonstrations included") for zone in ZONE_NAMES},
     gated=(I32, "rollouts of groups whose rewards differ, demonstrations included"),
@@ -130,8 +131,9 @@ STEPS = table(
         f"rho_max_negative_{zone}": (F64, "largest importance ratio of the zone's tokens with A < 0; null without any")
         for zone in ZONE_NAMES
     },
+    **{f"dual_clip_share_{zone}": (F64, "share of the zone's tokens with A < 0 and a ratio over the dual clip") for zone in ZONE_NAMES},
     clip_fraction=(F64, "share of completion tokens whose clipped term is the active one"),
-    kl=(F64, "k3 estimate of KL(policy || base), nats a token, over the policy's gated rollouts; null without any"),
+    kl=(F64, "exact KL(policy || base) of the next token, nats, mean over the completion tokens of the policy's gated rollouts; null without any"),
     grad_norm_deployed=(F64, "before clipping"),
     grad_norm_quarantine=(F64, "before clipping"),
     learning_rate=(F64, "of this step"),

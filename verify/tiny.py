@@ -5,6 +5,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from projected_grpo.env.modes import TRAINING_WORDS
+from projected_grpo.policy.adapter import adapter_state
 from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import FROM_PAIRS, Initialization, initialize, input_differences
@@ -68,3 +69,10 @@ def tiny_batch(rows: int = 6, seed: int = 0) -> TokenBatch:
         return torch.randint(3, 300, (count,), generator=rng).tolist()
 
     return TokenBatch.collate([tokens(4 + i % 3) for i in range(rows)], [tokens(3 + 2 * i % 7) for i in range(rows)])
+
+
+@torch.no_grad()
+def base_logp(policy: Policy, batch: TokenBatch) -> Tensor:
+    """Log-probabilities (B, L) of the base model."""
+    with adapter_state(policy.context, enabled=False):
+        return policy.logp(batch)

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_masks
-from projected_grpo.policy.adapter import AdapterContext, BlockMasks, adapter_state
+from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_state
+from projected_grpo.policy.adapter import BOTH, AdapterContext, adapter_state
 from projected_grpo.policy.inits import gaussian
 from projected_grpo.policy.lora2r import Lora2r
 from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.readings import read_deployed
-from verify.tiny import RANK, tiny_batch, tiny_policy
+from verify.tiny import RANK, base_logp, tiny_batch, tiny_policy
 
 
 def gradients(policy, batch, zones, weights=None, masking="output"):
@@ -18,7 +18,9 @@ def gradients(policy, batch, zones, weights=None, masking="output"):
     for parameter in policy.parameters():
         parameter.grad = torch.zeros_like(parameter)
     weights = torch.ones(len(batch)) if weights is None else weights
-    (policy.logp(batch, zone_masks(torch.tensor(zones), masking)).sum(1) * weights).sum().backward()
+    for zone in set(zones):
+        index = (torch.tensor(zones) == zone).nonzero()[:, 0]
+        (policy.logp(batch.select(index), zone_state(zone, masking)).sum(1) * weights[index]).sum().backward()
     blocks = [layer.block_gradients() for layer in policy.layers.values()]
     return tuple(torch.cat([g.flatten() for block in blocks for g in block[side]]) for side in (0, 1))
 
@@ -26,9 +28,9 @@ def gradients(policy, batch, zones, weights=None, masking="output"):
 def test_the_net_delta_is_exactly_zero_at_the_start():
     policy, batch = tiny_policy(moved=False), tiny_batch()
     with torch.no_grad():
-        assert torch.equal(policy.logp(batch), policy.logp_base(batch))
+        assert torch.equal(policy.logp(batch), base_logp(policy, batch))
     for layer in policy.layers.values():
-        assert torch.equal(layer.merged(deployed_only=False), layer.base.weight)
+        assert torch.equal(layer.merged(BOTH), layer.base.weight)
 
 
 def test_the_bottleneck_is_alive_at_the_start():
@@ -63,16 +65,16 @@ def test_output_masks_equal_detaching_and_removing_the_branch_outputs():
         layer.dA.normal_()
         layer.dB.normal_()
     weight = torch.randn(3, 4, 5, dtype=torch.double)
-    zones = torch.tensor([KEEP, ABSORB, ROUTE])
-    masks = zone_masks(zones, "output")
     results = []
     for masked in (True, False):
         layer.zero_grad()
         x = torch.arange(84, dtype=torch.double).view(3, 4, 7).sin().requires_grad_()
         if masked:
-            double = BlockMasks(masks.forward.double(), masks.gradient.double(), masks.upstream.double())
-            with adapter_state(context, masks=double):
-                y = layer(x)
+            rows = []
+            for row, zone in enumerate((KEEP, ABSORB, ROUTE)):
+                with adapter_state(context, state=zone_state(zone, "output")):
+                    rows.append(layer(x[row : row + 1]))
+            y = torch.cat(rows)
         else:
             def branch(s):
                 return x @ layer.dA[s].T @ layer.B0[:, s].T + x @ (layer.A0 + layer.dA)[s].T @ layer.dB[:, s].T
@@ -109,7 +111,7 @@ def test_forward_values_are_full_for_absorb_and_route_and_ablated_for_keep():
     policy, batch = tiny_policy(moved=True), tiny_batch()
     with torch.no_grad():
         full = policy.logp(batch)
-        keep, absorb, route = (policy.logp(batch, zone_masks(torch.full((len(batch),), zone), "output")) for zone in (KEEP, ABSORB, ROUTE))
+        keep, absorb, route = (policy.logp(batch, zone_state(zone, "output")) for zone in (KEEP, ABSORB, ROUTE))
     _, ablated = read_deployed(policy, batch, [])
     torch.testing.assert_close(absorb, full)
     torch.testing.assert_close(route, full)
@@ -138,7 +140,7 @@ def test_ablation_is_the_reset_of_the_quarantine_to_its_initialization():
 def test_zeroing_the_quarantine_instead_of_resetting_it_would_subtract_the_initialization():
     policy, batch = tiny_policy(moved=False), tiny_batch()
     with torch.no_grad():
-        expected = policy.logp_base(batch)
+        expected = base_logp(policy, batch)
         for layer in policy.layers.values():  # A, B := 0 in the method's form is dA = -A0, dB = -B0 here
             layer.dA[RANK:] = -layer.A0[RANK:]
             layer.dB[:, RANK:] = -layer.B0[:, RANK:]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from projected_grpo.policy.adapter import AdapterContext, adapter_state
+from projected_grpo.policy.adapter import BOTH, DEPLOYED_ALONE, AdapterContext, adapter_state
 from projected_grpo.policy.antipasto import Antipasto, cayley
 from projected_grpo.policy.inits import antipasto
 from verify.tiny import RANK
@@ -34,10 +34,10 @@ def test_antipasto_scales_singular_directions_and_rotates_what_the_quarantine_re
     rotation = (np.eye(RANK) - K) @ np.linalg.inv(np.eye(RANK) + K)
     deployed = U[:, :RANK] @ np.diag(gain[:RANK]) @ Vh[:RANK]
     quarantine = U[:, RANK:] @ np.diag(gain[RANK:]) @ rotation @ Vh[RANK:]
-    np.testing.assert_allclose(layer.merged(deployed_only=False).detach().numpy(), W + deployed + quarantine, atol=1e-12)
-    np.testing.assert_allclose(layer.merged(deployed_only=True).detach().numpy(), W + deployed, atol=1e-12)
+    np.testing.assert_allclose(layer.merged(BOTH).detach().numpy(), W + deployed + quarantine, atol=1e-12)
+    np.testing.assert_allclose(layer.merged(DEPLOYED_ALONE).detach().numpy(), W + deployed, atol=1e-12)
     x = torch.randn(2, 4, 7, dtype=torch.double)
-    with torch.no_grad(), adapter_state(context, pooling=torch.full((2, 4), 0.25, dtype=torch.double), pooled={}):
+    with torch.no_grad(), adapter_state(context, pool=lambda values: values.mean(1), pooled={}):
         y = layer(x)
         np.testing.assert_allclose(context.pooled["layer"].numpy(), x.mean(1).numpy() @ Vh[:RANK].T, atol=1e-12)
     np.testing.assert_allclose(y.numpy(), x.numpy() @ (W + deployed + quarantine).T, atol=1e-12)

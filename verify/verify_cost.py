@@ -8,13 +8,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cost import SCALES, Scale, backward, forward, passes, resident, tables
-from projected_grpo.gate.zones import ABSORB, zone_masks
+from projected_grpo.gate.zones import ABSORB, zone_state
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.sampling.merged import MergedLinear
 from projected_grpo.sampling.protocol import Request
-from verify.tiny import RANK, tiny_policy
+from verify.tiny import RANK, base_logp, tiny_policy
 
 ROWS, PROMPT, COMPLETION = 6, 5, 9
 
@@ -32,11 +32,10 @@ def batch() -> TokenBatch:
 
 def test_forward_and_backward_operations_are_those_that_torch_counts():
     policy, scale = tiny()
-    masks = zone_masks(torch.full((ROWS,), ABSORB), "output")
     with FlopCounterMode(display=False) as base:
-        policy.logp_base(batch())
+        base_logp(policy, batch())
     with FlopCounterMode(display=False) as with_adapter:
-        logp = policy.logp(batch(), masks)
+        logp = policy.logp(batch(), zone_state(ABSORB, "output"))
     with FlopCounterMode(display=False) as gradient:
         logp.sum().backward()
     assert base.get_total_flops() == pytest.approx(forward(scale, ROWS, adapter=False), rel=1e-3)

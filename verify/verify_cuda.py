@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_masks
+from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE
 from projected_grpo.grpo.update import accumulate
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.readings import READINGS, read_deployed
@@ -11,7 +11,7 @@ from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.sampling.protocol import Request
 from projected_grpo.seeds import derive_seeds
 from projected_grpo.settings import load_settings
-from verify.tiny import tiny_batch, tiny_policy
+from verify.tiny import base_logp, tiny_batch, tiny_policy
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 
@@ -34,7 +34,7 @@ def test_log_probabilities_of_graph_sampling_equal_the_trainers_on_the_cpu(merge
     for state, completions in zip(STATES, sampler.sample(requests(0)), strict=True):
         batch = TokenBatch.collate(prompts, [completion.tokens for completion in completions])
         with torch.no_grad():
-            expected = {"full": policy.logp, "base": policy.logp_base, "deployed": lambda b: read_deployed(policy, b, [])[1]}[state](batch)
+            expected = {"full": policy.logp, "base": lambda b: base_logp(policy, b), "deployed": lambda b: read_deployed(policy, b, [])[1]}[state](batch)
         for row, completion in enumerate(completions):
             assert policy.base.eos_id not in completion.tokens[:-1]
             assert completion.tokens[-1] == policy.base.eos_id or len(completion.tokens) == 40
@@ -83,7 +83,7 @@ def test_a_step_s_gradients_and_ratios_equal_those_of_the_cpu(recompute, masking
         zones = torch.tensor([KEEP, ABSORB, ROUTE] * 2)
         old = torch.full(batch.completion_mask().shape, -4.0)
         gain, matches = torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0]), torch.tensor([True, True, False] * 2)
-        update = accumulate(policy, batch, zone_masks(zones, masking), gain, old, matches, old, train, 16)
+        update = accumulate(policy, batch, zones, masking, gain, old, matches, old, train, 16)
         found.append((update, [parameter.grad.cpu() for parameter in policy.parameters()]))
     (here, expected), (there, gradients) = found
     for one, other in zip(gradients, expected, strict=True):

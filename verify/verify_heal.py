@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from projected_grpo.gate.zones import ABSORB, ROUTE
+from projected_grpo.gate.zones import ABSORB, ROUTE, zone_state
 from projected_grpo.grpo import heal as healing
 from projected_grpo.grpo.heal import HealError, clean_nll, heal
 from projected_grpo.policy.batch import TokenBatch
@@ -66,6 +66,6 @@ def test_where_rank_2r_deploys_as_one_block_both_halves_are_healed():
 
 @pytest.mark.parametrize("zone", [ABSORB, ROUTE])
 def test_healing_raises_where_the_gradient_is_not_the_deployed_block_s_alone(monkeypatch, zone):
-    monkeypatch.setattr(healing, "KEEP", zone)
+    monkeypatch.setattr(healing, "ABLATED", zone_state(zone, "output"))
     with pytest.raises(HealError, match="expected a positive number and exactly 0"):
         heal(tiny_policy(moved=True), CLEAN, 1, 1e-2, False, seed=1)

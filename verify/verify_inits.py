@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_masks
+from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_state
 from projected_grpo.grpo.update import gradient_norms
-from projected_grpo.policy.adapter import target_layers
+from projected_grpo.policy.adapter import BOTH, DEPLOYED_ALONE, target_layers
 from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import FROM_PAIRS, initialize, input_differences, load_init, save_init
@@ -17,7 +17,7 @@ from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import read_deployed
 from projected_grpo.seeds import derive_seed
 from projected_grpo.settings import Adapter
-from verify.tiny import RANK, tiny_batch, tiny_differences, tiny_init, tiny_model, tiny_policy, tiny_tokenizer
+from verify.tiny import RANK, base_logp, tiny_batch, tiny_differences, tiny_init, tiny_model, tiny_policy, tiny_tokenizer
 from verify.verify_adapter import gradients
 
 INITS = ["gaussian", "pissa", "corda", "scorda", "scorda_reversed", "antipasto"]
@@ -125,11 +125,11 @@ def test_input_differences_are_hack_minus_clean_means_over_the_completion_of_wha
 def test_the_net_delta_is_exactly_zero_at_the_start_and_the_bottleneck_alive(init):
     policy, batch = tiny_policy(moved=False, init=init), tiny_batch()
     with torch.no_grad():
-        base = policy.logp_base(batch)
+        base = base_logp(policy, batch)
         assert torch.equal(policy.logp(batch), base)
         for zone in (KEEP, ABSORB, ROUTE):
-            assert torch.equal(policy.logp(batch, zone_masks(torch.full((len(batch),), zone), "output")), base)
-    assert all(torch.equal(layer.merged(False), layer.base.weight) for layer in policy.layers.values())
+            assert torch.equal(policy.logp(batch, zone_state(zone, "output")), base)
+    assert all(torch.equal(layer.merged(BOTH), layer.base.weight) for layer in policy.layers.values())
     assert (read_deployed(policy, batch, ["bottleneck"])[0]["bottleneck"].norm(dim=-1) > 0).all()
 
 
@@ -173,16 +173,16 @@ def test_ablation_has_teeth_and_is_the_reset_of_the_quarantine(init):
     pooled = found["bottleneck"]
     with torch.no_grad():
         full = policy.logp(batch)
-        assert torch.equal(policy.logp(batch, zone_masks(torch.full((len(batch),), KEEP), "output")), ablated)
+        assert torch.equal(policy.logp(batch, zone_state(KEEP, "output")), ablated)
     assert (full - ablated).abs().max() > 1e-2
-    merged = [layer.merged(deployed_only=True) for layer in policy.layers.values()]
+    merged = [layer.merged(DEPLOYED_ALONE) for layer in policy.layers.values()]
     before = [[part.clone() for part in blocks[0]] for blocks in trained_by_block(policy)]
     policy.reset_quarantine()
     with torch.no_grad():
         torch.testing.assert_close(policy.logp(batch), ablated)
     torch.testing.assert_close(read_deployed(policy, batch, ["bottleneck"])[0]["bottleneck"], pooled)
     for weight, layer in zip(merged, policy.layers.values()):
-        torch.testing.assert_close(layer.merged(deployed_only=False), weight)
+        torch.testing.assert_close(layer.merged(BOTH), weight)
     for kept, (deployed, quarantine) in zip(before, trained_by_block(policy)):
         assert not any(part.any() for part in quarantine)
         assert all(torch.equal(part, old) and part.any() for part, old in zip(deployed, kept))
@@ -194,9 +194,9 @@ def test_a_merged_weight_computes_its_layer(init):
     for layer in policy.layers.values():
         x = torch.randn(2, 3, layer.base.in_features, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            torch.testing.assert_close(x @ layer.merged(deployed_only=False).T, layer(x), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(x @ layer.merged(BOTH).T, layer(x), rtol=1e-4, atol=1e-5)
             layer.reset_quarantine()
-            torch.testing.assert_close(x @ layer.merged(deployed_only=True).T, layer(x), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(x @ layer.merged(DEPLOYED_ALONE).T, layer(x), rtol=1e-4, atol=1e-5)
 
 
 @every_init

@@ -1,14 +1,15 @@
-"""Dr.GRPO and its penalty: a hand-computed example, the sign of the gradient, masking by length, KL zero at the start."""
+"""Dr.GRPO and its penalty: hand-computed examples, the sign of the gradient, masking by length, KL zero at the start."""
 
 import math
 
 import pytest
 import torch
 
-from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_masks
-from projected_grpo.grpo.loss import advantages, dr_grpo, importance_ratio, k3
+from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_state
+from projected_grpo.grpo.loss import DUAL_CLIP, LOG_RATIO_LIMIT, advantages, dr_grpo, exact_kl, importance_ratio
 from projected_grpo.grpo.schedule import draw_problems, learning_rate, shown_mode
 from projected_grpo.grpo.update import accumulate, behaviour_logp
+from projected_grpo.policy.adapter import adapter_state
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.scale import Train
 from projected_grpo.policy.readings import read_deployed
@@ -23,15 +24,14 @@ def train_settings(**changes) -> Train:
     return Train(**(values | changes))
 
 
-def update(policy, batch, zones, advantage, deployed, logp_sampler=None, **changes):
+def update(policy, batch, zones, advantage, deployed, logp_sampler=None, masking="output", **changes):
     train = train_settings(**changes)
     _, logp_deployed = read_deployed(policy, batch, [])
     zones, deployed = torch.tensor(zones), torch.tensor(deployed)
     old, matches = behaviour_logp(policy, batch, zones, deployed, logp_deployed, train.micro_tokens)
     unknown = torch.full_like(old, math.nan)  # what the sampler gave
     sampler = unknown if logp_sampler is None else logp_sampler
-    masks = zone_masks(zones, "output")
-    return accumulate(policy, batch, masks, torch.tensor(advantage), old, matches, sampler, train, max_new_tokens=10)
+    return accumulate(policy, batch, zones, masking, torch.tensor(advantage), old, matches, sampler, train, max_new_tokens=10)
 
 
 def test_advantage_is_the_reward_minus_the_mean_of_its_group_and_not_scaled():
@@ -41,22 +41,84 @@ def test_advantage_is_the_reward_minus_the_mean_of_its_group_and_not_scaled():
 
 def test_the_loss_of_a_hand_computed_example():
     """Row 0 (A = 2): ratios 1.5 (clipped to 1.2) and 0.5 (the minimum stays plain). Row 1 (A = -1): 1.5 plain, 0.5 -> 0.8."""
-    rho = torch.tensor([[1.5, 0.5, 9.0], [1.5, 0.5, 1.0]])
-    mask = torch.tensor([[True, True, False], [True, True, True]])
-    loss, clipped = dr_grpo(rho, torch.ones(2, 3), torch.tensor([2.0, -1.0]), mask, clip=0.2, denominator=40)
+    rho, advantage = torch.tensor([1.5, 0.5, 1.5, 0.5, 1.0]), torch.tensor([2.0, 2.0, -1.0, -1.0, -1.0])
+    loss, clipped, dual_clipped = dr_grpo(rho, torch.ones(5), advantage, clip=0.2, denominator=40)
     objective = (1.2 * 2 + 0.5 * 2) + (-1.5 - 0.8 - 1.0)
     assert loss.item() == pytest.approx(-objective / 40, rel=1e-5)
-    assert clipped.tolist() == [[True, False, False], [False, True, False]]
+    assert clipped.tolist() == [True, False, False, True, False] and not dual_clipped.any()
+
+
+@pytest.mark.parametrize(
+    "rho, advantage, objective, slope, active",
+    [  # slope: of the objective in rho
+        (5.0, 1.0, 1.2, 0.0, "clip"),  # likelier than the behaviour policy has it, and good: no further
+        (2.0, -1.0, -2.0, -1.0, None),  # likelier, and bad: pushed down
+        (3.5, -1.0, -3.0, 0.0, "dual clip"),  # so much likelier that the ratio would set the step's size: left alone
+        (3.5, -2.0, -6.0, 0.0, "dual clip"),
+        (0.5, -1.0, -0.8, 0.0, "clip"),  # unlikelier already, and bad
+        (0.5, 1.0, 0.5, 1.0, None),  # unlikelier, and good: pushed up
+        (math.exp(30.0), -1.0, -3.0, 0.0, "dual clip"),
+    ],
+)
+def test_each_side_of_both_clips_has_its_sign(rho, advantage, objective, slope, active):
+    assert DUAL_CLIP == 3.0  # Ye et al. 2020
+    logp = torch.tensor([math.log(rho)], requires_grad=True)
+    ratio = importance_ratio(logp, torch.zeros(1))
+    loss, clipped, dual_clipped = dr_grpo(ratio, torch.ones(1), torch.tensor([advantage]), clip=0.2, denominator=1)
+    [gradient] = torch.autograd.grad(loss, logp)
+    assert loss.item() == pytest.approx(-objective, rel=1e-5)
+    assert gradient.item() == pytest.approx(-slope * rho, rel=1e-5) and math.isfinite(gradient.item())
+    assert (clipped.item(), dual_clipped.item()) == (active == "clip", active == "dual clip")
 
 
 def test_the_ratio_is_policy_over_behaviour():
-    assert importance_ratio(torch.tensor([[-1.0]]), torch.tensor([[-2.0]])).item() == pytest.approx(math.e)
+    assert importance_ratio(torch.tensor([-1.0]), torch.tensor([-2.0])).item() == pytest.approx(math.e)
+    assert importance_ratio(torch.tensor([0.0]), torch.tensor([-1000.0])).item() == pytest.approx(math.exp(LOG_RATIO_LIMIT))
 
 
-def test_k3_by_hand_and_never_negative():
-    assert k3(torch.tensor([[-1.0]]), torch.tensor([[-2.0]])).item() == pytest.approx(math.exp(-1.0) + 1.0 - 1.0)
-    logp, ref = torch.randn(5, 7), torch.randn(5, 7)
-    assert (k3(logp, ref) >= 0).all() and not k3(logp, logp).any()
+def test_the_kl_is_that_of_the_distributions_by_hand():
+    logp, ref = torch.tensor([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]]).log().clamp(min=-1e4), torch.tensor([[0.25, 0.25, 0.5]] * 2).log()
+    expected = [0.5 * math.log(2.0) - 0.25 * math.log(2.0), math.log(4.0)]  # a token without probability adds nothing
+    assert exact_kl(logp, ref).tolist() == pytest.approx(expected)
+    assert not exact_kl(logp, logp).any()
+
+
+def test_the_kl_is_bounded_where_the_estimate_from_a_foreign_token_is_not():
+    """Two tokens: the policy has .999 and .001, the base .5 and .5, and so has the deployed state, which sampled the token."""
+    logp, ref = torch.tensor([[0.999, 0.001]]).log(), torch.tensor([[0.5, 0.5]]).log()
+    difference = (ref - logp)[0]
+    k3 = (0.5 * (difference.exp() - difference - 1)).sum()  # expected over the tokens that were sampled
+    assert k3.item() == pytest.approx(246, abs=1)
+    assert exact_kl(logp, ref).item() == pytest.approx(0.69, abs=0.005)
+
+
+def test_the_penalty_s_gradient_is_that_of_autograd_on_all_logits(monkeypatch):
+    """Every advantage is zero, so the gradient is the KL's alone. The size of the parts changes nothing but rounding."""
+    zones, batch, found = [KEEP, ABSORB, ROUTE] * 2, tiny_batch(), []
+    for size in (1024, 5, 1):
+        monkeypatch.setattr("projected_grpo.grpo.update.LOGIT_TOKENS", size)
+        policy = tiny_policy(moved=True, temperature=2.0)
+        recorded = update(policy, batch, zones, [0.0] * 6, [False] * 6, kl_beta=1.0, micro_tokens=1000)
+        found.append([recorded.kl, torch.tensor(recorded.loss), *(parameter.grad for parameter in policy.parameters())])
+    for parameter in policy.parameters():
+        parameter.grad = None
+    total, expected = 0.0, torch.zeros_like(found[0][0])
+    for row, zone in enumerate(zones):
+        tokens, start, end = batch.tokens[row : row + 1], int(batch.prompt_length[row]), int(batch.length[row])
+        with adapter_state(policy.context, state=zone_state(zone, "output")):
+            p = (policy.base.model(tokens).logits[0, start - 1 : end - 1] / 2.0).softmax(-1)
+        with torch.no_grad(), adapter_state(policy.context, enabled=False):
+            q = (policy.base.model(tokens).logits[0, start - 1 : end - 1] / 2.0).softmax(-1)
+        kl = (p * (p / q).log()).sum(-1)
+        expected[row, : end - start] = kl.detach()
+        total = total + kl.sum()
+    (total / (3 * 2 * 10)).backward()
+    for got in found:
+        torch.testing.assert_close(got[0], expected, rtol=1e-3, atol=1e-5)
+        for mine, reference in zip(got[2:], policy.parameters()):
+            torch.testing.assert_close(mine, reference.grad, rtol=1e-3, atol=1e-6)
+        for mine, whole in zip(got, found[0]):
+            torch.testing.assert_close(mine, whole, rtol=1e-4, atol=1e-6)
 
 
 def test_one_step_makes_a_positive_advantage_likelier_and_a_negative_one_less_likely():

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
-from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_masks
+from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_state
 from projected_grpo.grpo.rollouts import pay, sample_rollouts
-from projected_grpo.policy.adapter import AdapterContext, BlockMasks, adapter_state
+from projected_grpo.policy.adapter import AdapterContext, adapter_state
 from projected_grpo.policy.antipasto import Antipasto
 from projected_grpo.policy.inits import antipasto, gaussian
 from projected_grpo.policy.lora2r import Lora2r
@@ -66,8 +66,8 @@ def test_a_mixed_batch_gives_the_sum_of_its_rows_alone(init, masking):
 def test_the_forward_pass_is_the_same_under_both(init):
     policy, batch = tiny_policy(moved=True, init=init), tiny_batch()
     with torch.no_grad():
-        outputs = [policy.logp(batch, zone_masks(torch.tensor(ZONES), masking)) for masking in ("output", "parameter")]
-    assert torch.equal(*outputs)
+        for zone in (KEEP, ABSORB, ROUTE):
+            assert torch.equal(*(policy.logp(batch, zone_state(zone, masking)) for masking in ("output", "parameter")))
 
 
 @both_parametrizations
@@ -90,9 +90,9 @@ def test_in_one_layer_the_maskings_differ_in_the_input_s_gradient_of_routed_rows
     for masking in ("output", "parameter"):
         layer.zero_grad()
         x = torch.arange(84, dtype=torch.double).view(3, 4, 7).sin().requires_grad_()
-        masks = zone_masks(torch.tensor([KEEP, ABSORB, ROUTE]), masking)
-        with adapter_state(context, masks=BlockMasks(*(mask.double() for mask in vars(masks).values()))):
-            layer(x).cos().sum().backward()
+        for row, zone in enumerate((KEEP, ABSORB, ROUTE)):
+            with adapter_state(context, state=zone_state(zone, masking)):
+                layer(x[row : row + 1]).cos().sum().backward()
         found[masking] = (x.grad, [parameter.grad for parameter in layer.trained().values()])
     (x_output, parts_output), (x_parameter, parts_parameter) = found["output"], found["parameter"]
     assert all(torch.equal(a, b) for a, b in zip(parts_output, parts_parameter))
@@ -152,7 +152,7 @@ def test_the_trainer_updates_with_the_masking_of_the_settings(masking):
     )  # fmt: skip
     batch, zones = rollouts.batch(torch.arange(8)), torch.tensor([ROUTE] * 8)
     expected = {name: gradients(policy, batch, zones.tolist(), -advantage, name)[1] for name in ("output", "parameter")}
-    run._update(rollouts, torch.arange(8), zones, run._read(rollouts)[1], 0.0)
+    run._gradients(rollouts, torch.arange(8), zones, run._read(rollouts)[1])
     found = torch.cat([g.flatten() for layer in policy.layers.values() for g in layer.block_gradients()[1]])
     cosines = {name: float(cosine_similarity(found, gradient, dim=0)) for name, gradient in expected.items()}
     assert cosines.pop(masking) > 1 - 1e-4 and max(cosines.values()) < 0.95

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from projected_grpo.policy.adapter import BlockMasks
+from projected_grpo.policy.adapter import ABLATED
 from projected_grpo.policy.readings import READINGS, module_widths, read_deployed
 from verify.tiny import RANK, tiny_batch, tiny_policy
 
@@ -72,7 +72,6 @@ def test_the_gradient_reading_is_the_derivative_of_the_likelihood_by_finite_diff
     """The factor on a bottleneck coordinate h_k multiplies its contribution B_k h_k to the layer's output."""
     policy, batch = tiny_policy(moved=True), tiny_batch()
     found = read_deployed(policy, batch, ["gradient"])[0]["gradient"].view(6, len(policy.layers), RANK)
-    masks = BlockMasks.ablated(6)
     names = list(policy.layers)
     for name, k in ((names[0], 0), (names[5], 2), (names[-1], 1)):
         losses = []
@@ -81,7 +80,7 @@ def test_the_gradient_reading_is_the_derivative_of_the_likelihood_by_finite_diff
             probes[name][:, 0, k] = shift
             policy.context.probes = probes
             with torch.no_grad():
-                logp = policy.logp(batch, masks)
+                logp = policy.logp(batch, ABLATED)
             policy.context.probes = None
             losses.append(-logp.double().sum(1) / batch.completion_length)
         slope = (losses[1] - losses[0]) / 2e-2

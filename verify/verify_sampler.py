@@ -103,7 +103,7 @@ def test_through_the_adapter_and_in_parts_the_completions_are_those_of_merged_we
         for one, other in zip(found, expected):
             torch.testing.assert_close(torch.tensor(one.logprob), torch.tensor(other.logprob), rtol=1e-4, atol=1e-4)
     assert adapted.model is policy.base.model and policy.base.model.training
-    assert policy.context.enabled and policy.context.masks is None
+    assert policy.context.enabled and policy.context.present is None
     assert all(torch.equal(tensor, before[name]) for name, tensor in policy.base.model.state_dict().items())
 
 

@@ -58,7 +58,8 @@ def test_a_step_is_adamw_on_the_clipped_gradient_with_decay_and_the_step_s_learn
     _, logp_deployed = run._read(rollouts)
     before = [parameter.detach().clone() for parameter in policy.parameters()]
     zones = torch.tensor([KEEP, ABSORB, ROUTE, ABSORB] * 2)
-    update = run._update(rollouts, torch.arange(8), zones, logp_deployed, rate)
+    update = run._gradients(rollouts, torch.arange(8), zones, logp_deployed)
+    run._descend(rate)
     torch.testing.assert_close(update.mismatch, torch.ones_like(update.mismatch), rtol=0, atol=1e-4)
     gradients = [parameter.grad for parameter in policy.parameters()]
     norm = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
@@ -139,14 +140,15 @@ def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions(
     rollouts = Rollouts(
         [{}] * 4, ["run_tests", "run_tests", GT_ONLY, GT_ONLY], [[1]] * 4, completions,
         torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool), [""] * 4, [""] * 4,
-        torch.tensor([3.5, 0.5, 0.5, 0.0]), torch.zeros(4), torch.ones(4, dtype=torch.bool),
+        torch.tensor([True, True, True, False]), torch.tensor([3.5, 0.5, 0.5, 0.0]), torch.zeros(4), torch.ones(4, dtype=torch.bool),
     )  # fmt: skip
     rho = torch.tensor([[1.0, 1.0], [0.5, 1.5], [2.0, 9.0], [1.0, 1.0]])
     mask = torch.tensor([[True, True], [True, True], [True, False], [True, True]])
     clipped = torch.tensor([[False, False], [True, False], [True, False], [False, False]])
+    dual_clipped = torch.tensor([[False, False], [False, False], [True, True], [False, False]])
     kl = torch.tensor([[0.5, 0.25], [0.0, 0.5], [0.25, 9.0], [0.25, 0.0]])
     mismatch = torch.tensor([[1.0, 1.0], [0.5, 3.0], [math.e, 9.0], [1.0, 1.0]])
-    update = Update(rho, rho.clamp(0.8, 1.2), clipped, kl, mismatch, 0.75, grad_norm_deployed=3.0, grad_norm_quarantine=1.0)
+    update = Update(rho, rho.clamp(0.8, 1.2), clipped, dual_clipped, kl, mismatch, 0.75, grad_norm_deployed=3.0, grad_norm_quarantine=1.0)
     scores = torch.tensor([4.0, 1.0, 3.0, 2.0])
     decision = Decision(scores, scores, torch.tensor([KEEP, ABSORB, ROUTE, KEEP]), 1.0, 3.5)
     row = step_row(7, rollouts, decision, update, mask, 0.1, 3)
@@ -162,6 +164,8 @@ def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions(
     assert row["mismatch_kl_keep"] == 0.0 and row["mismatch_kl_route"] == pytest.approx(math.e - 2)
     assert row["sampler_gap"] == pytest.approx(math.log(3)) and row["loss"] == 0.75
     assert row["clip_fraction"] == pytest.approx(2 / 7)
+    assert (row["dual_clip_share_keep"], row["dual_clip_share_absorb"], row["dual_clip_share_route"]) == (0.0, 0.0, 1.0)
+    assert row["compiled_share"] == 0.75
     assert (row["reward_mean"], row["reward_hinted"], row["reward_unhinted"]) == (1.125, 2.0, 0.25)
     assert row["kl"] == 0.25 and row["completion_length"] == 2.0
 

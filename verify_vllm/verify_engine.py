@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from projected_grpo.policy.adapter import BlockMasks, adapter_state
+from projected_grpo.policy.adapter import ABLATED, FULL, adapter_state
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.protocol import Completion, Request, Sampler, SamplingError
@@ -37,10 +37,8 @@ def trainer_logp(policy: Policy, completions: list[Completion], state: str) -> l
     copies = len(completions) // len(prompts())
     rows = [prompt for prompt in prompts() for _ in range(copies)]
     batch = TokenBatch.collate(rows, [completion.tokens for completion in completions])
-    if state == "base":
-        found = policy.logp_base(batch)
-    else:
-        found = policy.logp(batch, BlockMasks.ablated(len(batch)) if state == "deployed" else None)
+    with adapter_state(policy.context, enabled=state != "base"):
+        found = policy.logp(batch, ABLATED if state == "deployed" else FULL)
     return [found[row, : len(completion.tokens)] for row, completion in enumerate(completions)]
 
 
@@ -53,8 +51,7 @@ def gap(policy: Policy, completions: list[Completion], state: str) -> float:
 @torch.no_grad()
 def greedy(policy: Policy, completion: Completion, prompt: list[int], state: str) -> tuple[list[int], list[bool]]:
     """The trainer's likeliest token at each place of a completion, and whether it leads by enough to be certain."""
-    masks = BlockMasks.ablated(1) if state == "deployed" else None
-    with adapter_state(policy.context, enabled=state != "base", masks=masks):
+    with adapter_state(policy.context, enabled=state != "base", state=ABLATED if state == "deployed" else FULL):
         logits = policy.base.model(torch.tensor([prompt + completion.tokens])).logits[0, len(prompt) - 1 : -1]
     best = logits.topk(2)
     return best.indices[:, 0].tolist(), (best.values[:, 0] - best.values[:, 1] > CERTAIN).tolist()
@@ -149,9 +146,8 @@ def test_first_tokens_have_the_frequencies_of_the_distribution(served):
     for state, completions in zip(("full", "deployed"), sampled):
         vocabulary = torch.arange(300)
         batch = TokenBatch.collate([prompt] * 300, [[token] for token in vocabulary.tolist()])
-        masks = BlockMasks.ablated(300) if state == "deployed" else None
         with torch.no_grad():
-            probability = served.policy.logp(batch, masks)[:, 0].double().exp()
+            probability = served.policy.logp(batch, ABLATED if state == "deployed" else FULL)[:, 0].double().exp()
         likely = (probability > 8 / draws).nonzero()[:, 0].tolist()
         chosen = [c.tokens[0] for c in completions]
         counts = [chosen.count(token) for token in likely]

@@ -37,10 +37,7 @@ def pair_tokens(base: Base, pairs: Sequence[dict]) -> PairTokens:
 
 def read_side(policy: Policy, side: TokenBatch, readings: Sequence[str], size: int) -> dict[str, Float[Tensor, "P D"]]:
     """Readings of one side, in the order of the pairs, with at most `size` tokens a forward pass."""
-    order = side.micro_batches(size)
-    found = [read_deployed(policy, side.select(index), readings)[0] for index in order]
-    back = torch.cat(order).argsort()
-    return {reading: torch.cat([part[reading] for part in found])[back] for reading in readings}
+    return read_deployed(policy, side, readings, size)[0]
 
 
 def pair_differences(

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from projected_grpo.gate.directions import DirectionError
 from projected_grpo.gate.thresholds import ReadingBuffer, cosine, pair_cuts, projections, quantile_cuts, score
-from projected_grpo.policy.adapter import BlockMasks
+from projected_grpo.policy.adapter import BOTH, DEPLOYED_ALONE, QUARANTINE_ALONE, State
 from projected_grpo.settings import Gate as GateSettings
 from projected_grpo.tables import ZONE_NAMES
 
 KEEP, ABSORB, ROUTE = range(len(ZONE_NAMES))
-FORWARD_MASK = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0]])  # zone -> (deployed, quarantine) present
-GRADIENT_MASK = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])  # zone -> (deployed, quarantine) with gradient
+PRESENT = {KEEP: DEPLOYED_ALONE, ABSORB: BOTH, ROUTE: BOTH}
+TRAINED = {KEEP: DEPLOYED_ALONE, ABSORB: BOTH, ROUTE: QUARANTINE_ALONE}
 PairReadings = tuple[Float[Tensor, "P D"], Float[Tensor, "P D"]]  # hack sides, clean sides
 
 
@@ -55,11 +55,10 @@ def yoke(zones: Int[Tensor, " N"], groups: Sequence[int], positive: Bool[Tensor,
     return yoked
 
 
-def zone_masks(zones: Int[Tensor, " N"], masking: str) -> BlockMasks:
-    """`masking` output detaches the output of a block that does not train; parameter removes the gradients of its
-    parameters alone, so that earlier layers see the gradient through it."""
-    forward, gradient = FORWARD_MASK[zones], GRADIENT_MASK[zones]
-    return BlockMasks(forward, gradient, upstream={"output": gradient, "parameter": forward}[masking])
+def zone_state(zone: int, masking: str) -> State:
+    """The adapter in which the rollouts of a zone train. `masking` output detaches the output of a block that does not train;
+    parameter removes the gradients of its parameters alone, so that earlier layers see the gradient through it."""
+    return State(PRESENT[zone], TRAINED[zone], {"output": TRAINED, "parameter": PRESENT}[masking][zone])
 
 
 def restrict(direction: Float[Tensor, " D"], widths: Mapping[str, int], pattern: str) -> Float[Tensor, " D"]:

@@ -1,6 +1,6 @@
 """Retain-heal: after training, the deployed block alone imitates the clean sides of the authored pairs.
 
-The mask is that of keep: the quarantine is absent from the forward pass, so the block is healed in the state in which it
+The state is that of keep: the quarantine is absent from the forward pass, so the block is healed in the state in which it
 deploys. Where rank 2r trains and deploys as one block (the policy none), both blocks are healed, because without the
 second one it is another model than the deployed one.
 """
@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from projected_grpo.gate.zones import KEEP, zone_masks
 from projected_grpo.grpo.update import gradient_norms
+from projected_grpo.policy.adapter import ABLATED, FULL
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 from projected_grpo.seeds import derive_seed
@@ -56,5 +56,4 @@ def heal(
 
 def clean_nll(policy: Policy, batch: TokenBatch, one_block: bool) -> Float[Tensor, ""]:
     """Mean over the completions' tokens of -log pi, in the state that deploys."""
-    masks = None if one_block else zone_masks(torch.full((len(batch),), KEEP), "output")
-    return -policy.logp(batch, masks).sum() / batch.completion_length.sum()
+    return -policy.logp(batch, FULL if one_block else ABLATED).sum() / batch.completion_length.sum()

@@ -12,7 +12,7 @@ from torch import Tensor
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.gate.pairs import PairTokens, read_side
 from projected_grpo.gate.refresh import age, current_direction
-from projected_grpo.gate.zones import Decision, Gate, PairReadings, yoke, zone_masks
+from projected_grpo.gate.zones import Decision, Gate, PairReadings, yoke
 from projected_grpo.grpo import ranks
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints
 from projected_grpo.grpo.demonstrations import Demonstrations
@@ -101,32 +101,34 @@ class Trainer:
                 sampled = self.demonstrations.mix(sampled, step, train.group)
         with self._phase("grade"):
             rollouts = pay(self.policy.base, sampled, train.group, self.sandbox)
-        with self._phase("gate"):
-            readings, logp_deployed = self._read(rollouts)
-        with self._phase("monitor"):
-            rollouts = watch(self.monitor, settings.monitor.use, rollouts, readings[settings.gate.reading], train.group)
-        ids = rollout_ids(step, len(rollouts.texts), train.group)
+        rows = {"rollouts": [], "features": [], "gate": []}
         rate, direction_age = learning_rate(step, train), age(step, settings.gate.refresh_every)
-        rows = {
-            "rollouts": rollout_rows(step, ids, rollouts, train.group),
-            "features": feature_rows(ids, {name: readings[name] for name in settings.gate.features}),
-            "gate": [],
-        }
-        gated = rollouts.gated.nonzero()[:, 0]
-        if len(gated) == 0:
-            return rows | {"steps": [step_row(step, rollouts, None, None, None, rate, direction_age)]}
-        try:
+        decision = update = mask = None
+        with self.policy.held():
             with self._phase("gate"):
-                decision = self._decide(step, rollouts, gated, readings[settings.gate.reading][gated])
+                readings, logp_deployed = self._read(rollouts)
+            read = readings[settings.gate.reading]
+            with self._phase("monitor"):
+                rollouts = watch(self.monitor, settings.monitor.use, rollouts, read, train.group)
+            ids = rollout_ids(step, len(rollouts.texts), train.group)
+            rows["rollouts"] = rollout_rows(step, ids, rollouts, train.group)
+            rows["features"] = feature_rows(ids, {name: readings[name] for name in settings.gate.features})
+            gated = rollouts.gated.nonzero()[:, 0]
+            try:
+                if len(gated):
+                    with self._phase("gate"):
+                        decision = self._decide(step, rollouts, gated, read[gated])
+                    with self._phase("update"):
+                        update = self._gradients(rollouts, gated, decision.zones, logp_deployed)
+            except FloatingPointError as error:  # raised before the optimizer's step, so the policy is still that of this step
+                self.tripwire.trip(step, str(error))
+                decision = None
+        if update:
             with self._phase("update"):
-                update = self._update(rollouts, gated, decision.zones, logp_deployed, rate)
-        except FloatingPointError as error:  # raised before the optimizer's step, so the policy is still that of this step
-            self.tripwire.trip(step, str(error))
-            return rows | {"steps": [step_row(step, rollouts, None, None, None, rate, direction_age)]}
-        mask = rollouts.batch(gated).completion_mask()
-        rows["gate"] = gate_rows([ids[i] for i in gated.tolist()], decision, update, mask)
-        rows["steps"] = [step_row(step, rollouts, decision, update, mask, rate, direction_age)]
-        return rows
+                self._descend(rate)
+            mask = rollouts.batch(gated).completion_mask()
+            rows["gate"] = gate_rows([ids[i] for i in gated.tolist()], decision, update, mask)
+        return rows | {"steps": [step_row(step, rollouts, decision, update, mask, rate, direction_age)]}
 
     def _refresh(self, step: int) -> None:
         every = self.settings.gate.refresh_every
@@ -137,16 +139,8 @@ class Trainer:
     def _read(self, rollouts: Rollouts) -> tuple[dict[str, Tensor], Tensor]:
         """The readings (N, D) that are saved, and deployed log-probabilities (N, L), of all rollouts."""
         everyone = torch.arange(len(rollouts.texts))
-        batch = rollouts.batch(everyone[ranks.share(len(everyone))])
-        order = batch.micro_batches(self.settings.scale.train.micro_tokens)
-        logp = torch.zeros(batch.completion_mask().shape)
-        found = []
-        for index in order:
-            part, part_logp = read_deployed(self.policy, batch.select(index), self.settings.gate.features)
-            found.append(part)
-            logp[index, : part_logp.shape[1]] = part_logp
-        back = torch.cat(order).argsort()
-        readings = {name: torch.cat([part[name] for part in found])[back] for name in self.settings.gate.features}
+        batch, train = rollouts.batch(everyone[ranks.share(len(everyone))]), self.settings.scale.train
+        readings, logp = read_deployed(self.policy, batch, self.settings.gate.features, train.micro_tokens)
         return {name: ranks.gather_rows(own) for name, own in readings.items()}, ranks.gather_rows(logp)
 
     def _decide(self, step: int, rollouts: Rollouts, gated: Tensor, readings: Tensor) -> Decision:
@@ -166,8 +160,8 @@ class Trainer:
         hack, clean = (read_side(self.policy, side, [reading], size) for side in (self.cut_pairs.hack, self.cut_pairs.clean))
         return hack[reading], clean[reading]
 
-    def _update(self, rollouts: Rollouts, gated: Tensor, zones: Tensor, logp_deployed: Tensor, rate: float) -> Update:
-        """One optimizer step on the gated rollouts, of which this rank differentiates its share."""
+    def _gradients(self, rollouts: Rollouts, gated: Tensor, zones: Tensor, logp_deployed: Tensor) -> Update:
+        """Gradients of the gated rollouts, of which this rank differentiates its share."""
         train, share = self.settings.scale.train, ranks.share(len(gated))
         own, zones = gated[share], zones[share]
         batch = rollouts.batch(own)
@@ -175,10 +169,11 @@ class Trainer:
         logp_old, matches = behaviour_logp(
             self.policy, batch, zones, rollouts.sampled_deployed[own], logp_deployed[own, :width], train.micro_tokens
         )
-        update = accumulate(
+        return accumulate(
             self.policy,
             batch,
-            zone_masks(zones, self.settings.gate.masking),
+            zones,
+            self.settings.gate.masking,
             rollouts.advantage[own],
             logp_old,
             matches,
@@ -186,11 +181,13 @@ class Trainer:
             train,
             self.settings.scale.sampling.max_new_tokens,
         )
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), train.grad_clip)
+
+    def _descend(self, rate: float) -> None:
+        """One optimizer step at this learning rate."""
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.settings.scale.train.grad_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        return update
 
     def state(self, step: int) -> dict:
         return {

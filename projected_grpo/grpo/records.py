@@ -13,7 +13,7 @@ from projected_grpo.grpo.update import Update
 from projected_grpo.tables import ZONE_NAMES
 
 
-BY_ZONE = ("rho", "rho_clipped", "rho_max_negative", "mismatch", "mismatch_cut", "mismatch_kl")
+BY_ZONE = ("rho", "rho_clipped", "rho_max_negative", "dual_clip_share", "mismatch", "mismatch_cut", "mismatch_kl")
 SCORE_QUANTILES = {"score_p10": 0.1, "score_p50": 0.5, "score_p90": 0.9}
 
 
@@ -90,6 +90,7 @@ def step_row(
         "reward_mean": _mean(rollouts.rewards[policy]),
         "reward_hinted": _mean(rollouts.rewards[policy & hinted]),
         "reward_unhinted": _mean(rollouts.rewards[policy & ~hinted]),
+        "compiled_share": _mean(rollouts.compiled[policy].float()),
         "gated": int(rollouts.gated.sum()),
         "learning_rate": learning_rate,
         "completion_length": _mean(lengths[policy]),
@@ -123,6 +124,7 @@ def step_row(
         row[f"rho_{name}"] = _mean(update.rho[inside])
         row[f"rho_clipped_{name}"] = _mean(update.rho_clipped[inside])
         row[f"rho_max_negative_{name}"] = _max(update.rho[inside & negative])
+        row[f"dual_clip_share_{name}"] = _mean(update.dual_clipped[inside].float())
         mismatch = update.mismatch[inside & sampled]
         row[f"mismatch_{name}"] = _mean(mismatch)
         row[f"mismatch_cut_{name}"] = _mean((mismatch > MISMATCH_CAP).float())

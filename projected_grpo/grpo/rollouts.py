@@ -50,6 +50,7 @@ class Rollouts(Sampled):
 
     texts: list[str]
     programs: list[str]
+    compiled: Bool[Tensor, " N"]
     rewards: Float[Tensor, " N"]
     advantage: Float[Tensor, " N"]
     gated: Bool[Tensor, " N"]  # in a group whose rewards differ
@@ -113,6 +114,7 @@ def pay(base: Base, sampled: Sampled, group: int, sandbox: Sandbox) -> Rollouts:
         **vars(sampled),
         texts=texts,
         programs=programs,
+        compiled=torch.tensor([g.compiled for g in grades]),
         rewards=rewards,
         advantage=advantages(grouped).flatten(),
         gated=spread.repeat_interleave(group),

@@ -1,25 +1,26 @@
-"""When a run has diverged: its KL to the base model is over the limit in two steps in a row, or a number is not finite."""
+"""When a run has diverged: the median KL to the base model of its last ten steps is over the limit, or a number is not finite."""
 
-from dataclasses import dataclass
+import statistics
+from dataclasses import dataclass, field
 
-IN_A_ROW = 2
+WINDOW = 10  # steps
 
 
 @dataclass
 class Tripwire:
-    """`limit` in nats a token. A step without an estimate of the KL neither counts nor breaks the row."""
+    """`limit` in nats a token. A step without a KL does not count."""
 
     limit: float
-    above: int = 0  # estimates in a row that are over the limit
+    recent: list[float] = field(default_factory=list)  # the KL of the last WINDOW steps that have one
     diverged_at_step: int | None = None
     reason: str = ""
 
     def watch(self, step: int, kl: float | None) -> None:
         if kl is None:
             return
-        self.above = self.above + 1 if kl > self.limit else 0
-        if self.above == IN_A_ROW:
-            self.trip(step, f"the KL to the base is over {self.limit} nats a token for {IN_A_ROW} steps, at last {kl:.3g}")
+        self.recent = [*self.recent, kl][-WINDOW:]
+        if len(self.recent) == WINDOW and (median := statistics.median(self.recent)) > self.limit:
+            self.trip(step, f"the median KL to the base of {WINDOW} steps is {median:.3g} nats a token, over {self.limit}")
 
     def trip(self, step: int, reason: str) -> None:
         self.diverged_at_step, self.reason = step, reason

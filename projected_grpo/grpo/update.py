@@ -1,18 +1,20 @@
-"""One policy update from routed rollouts: behaviour-matched log pi_old, masked forward, Dr.GRPO, k3 to the base."""
+"""One policy update from routed rollouts: behaviour-matched log pi_old, a pass by zone, Dr.GRPO, exact KL to the base."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from projected_grpo.gate.zones import KEEP
+from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_state
 from projected_grpo.grpo import ranks
-from projected_grpo.grpo.loss import dr_grpo, importance_ratio, importance_weight, k3
-from projected_grpo.policy.adapter import BlockMasks
+from projected_grpo.grpo.loss import dr_grpo, exact_kl, importance_ratio, importance_weight
+from projected_grpo.policy.adapter import FULL
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.policy.policy import Policy
+from projected_grpo.policy.policy import LOGIT_TOKENS, Policy
 from projected_grpo.scale import Train
 
 
@@ -21,7 +23,8 @@ class Update:
     rho: Float[Tensor, "N L"]
     rho_clipped: Float[Tensor, "N L"]  # to 1 - clip .. 1 + clip
     clipped: Bool[Tensor, "N L"]  # the clipped term is the active one
-    kl: Float[Tensor, "N L"]  # k3, nats
+    dual_clipped: Bool[Tensor, "N L"]  # A < 0, and rho is over the dual clip
+    kl: Float[Tensor, "N L"]  # exact KL to the base, nats
     mismatch: Float[Tensor, "N L"]  # pi_old of the trainer over that of the sampler; 1 where nothing was sampled
     loss: float
     grad_norm_deployed: float
@@ -47,19 +50,18 @@ def behaviour_logp(
     logp_old = logp_deployed.clone()
     full_but_kept = (trained_deployed & ~sampled_deployed).nonzero()[:, 0]
     if len(full_but_kept):
-        part = batch.select(full_but_kept)
-        with torch.no_grad():
-            for index in part.micro_batches(micro_tokens):
-                rows = full_but_kept[index]
-                logp = policy.logp(batch.select(rows)).cpu()
-                logp_old[rows] = torch.nn.functional.pad(logp, (0, logp_old.shape[1] - logp.shape[1]))
+        for layout in policy.lay_out(batch.select(full_but_kept), micro_tokens):
+            with torch.no_grad():
+                logp = policy.token_logp(layout, policy.forward(layout, FULL).last_hidden_state).cpu()
+            logp_old[full_but_kept[layout.index.cpu()], : logp.shape[1]] = logp
     return logp_old, matches
 
 
 def accumulate(
     policy: Policy,
     batch: TokenBatch,
-    masks: BlockMasks,
+    zones: Int[Tensor, " N"],
+    masking: str,
     advantage: Float[Tensor, " N"],
     logp_old: Float[Tensor, "N L"],
     matches: Bool[Tensor, " N"],
@@ -67,44 +69,95 @@ def accumulate(
     train: Train,
     max_new_tokens: int,
 ) -> Update:
-    """Gradients of one step's loss over micro-batches and ranks, left in the parameters' .grad.
+    """Gradients of one step's loss over zones, micro-batches and ranks, left in the parameters' .grad.
 
     The rows are this rank's own, and the result holds those of all ranks. `logp_sampler` is the sampling engine's own
     log-probability of each token, NaN where it sampled none. Raises FloatingPointError where the loss or a gradient is not finite.
     """
     denominator = train.group * train.prompts * max_new_tokens
-    rho = torch.ones_like(logp_old)
-    clipped = torch.zeros_like(logp_old, dtype=torch.bool)
-    kl = torch.zeros_like(logp_old)
-    mismatch = torch.ones_like(logp_old)
+    whole = Tokens(*(torch.full(logp_old.shape, value) for value in UNTRAINED))
     total = 0.0
     for parameter in policy.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    for index in batch.micro_batches(train.micro_tokens):
-        part = batch.select(index).to(policy.base.device)
-        mask = part.completion_mask()
-        width = mask.shape[1]
-        match, given, sampled, gain = (
-            values[index].to(mask.device) for values in (matches[:, None], logp_old[:, :width], logp_sampler[:, :width], advantage)
-        )
-        logp = policy.logp(part, masks.select(index))
-        old = torch.where(match, logp.detach(), given)
-        ratio = importance_ratio(logp, old)
-        off = torch.where(sampled.isnan() | ~mask, 1.0, (old - sampled).exp())
-        loss, active = dr_grpo(ratio, importance_weight(off), gain, mask, train.clip, denominator)
-        penalty = k3(logp, policy.logp_base(part)) * mask
-        loss = loss + train.kl_beta * penalty.sum() / denominator
-        loss.backward()
-        total += float(loss.detach())
-        for whole, found in ((rho, ratio), (clipped, active), (kl, penalty), (mismatch, off)):
-            whole[index, :width] = found.detach().to(whole.device)
+    for zone in (KEEP, ABSORB, ROUTE):
+        inside, state = (zones == zone).nonzero()[:, 0], zone_state(zone, masking)
+        for layout in policy.lay_out(batch.select(inside), train.micro_tokens) if len(inside) else ():
+            rows, steps = layout.batch.completion_mask().cpu().nonzero(as_tuple=True)
+            place = inside[layout.index.cpu()][rows], steps  # of the N completion tokens in the step's tables (rows, L)
+            behaviour = Behaviour(logp_old[place], logp_sampler[place], matches[place[0]], advantage[place[0]]).to(policy.base.device)
+            loss, found = differentiate(
+                policy, policy.states(layout, state), policy.base_states(layout), layout.batch.completion_tokens(), behaviour, train, denominator
+            )
+            total += loss
+            for table, values in zip(whole, found):
+                table[place] = values.cpu()
     ranks.sum_gradients(policy.parameters())
-    rho, clipped, kl, mismatch = map(ranks.gather_rows, (rho, clipped, kl, mismatch))
+    rho, clipped, dual_clipped, kl, mismatch = map(ranks.gather_rows, whole)
     total = sum(ranks.gather([total]))
     deployed, quarantine = gradient_norms(policy)
     if not all(map(math.isfinite, (total, deployed, quarantine))):
         raise FloatingPointError(f"the loss is {total}, its gradient's norms {deployed} and {quarantine}; all must be finite")
-    return Update(rho, rho.clamp(1 - train.clip, 1 + train.clip), clipped, kl, mismatch, total, deployed, quarantine)
+    limits = 1 - train.clip, 1 + train.clip
+    return Update(rho, rho.clamp(*limits), clipped.bool(), dual_clipped.bool(), kl, mismatch, total, deployed, quarantine)
+
+
+class Behaviour(NamedTuple):
+    """Of N completion tokens, what their rollouts bring into the loss."""
+
+    logp_old: Float[Tensor, " N"]
+    logp_sampler: Float[Tensor, " N"]
+    matches: Bool[Tensor, " N"]  # the behaviour policy is the policy itself
+    advantage: Float[Tensor, " N"]
+
+    def to(self, device: torch.device) -> "Behaviour":
+        return Behaviour(*(values.to(device) for values in self))
+
+
+class Tokens(NamedTuple):
+    """What a micro-batch's N completion tokens had, or those of a step (rows, L)."""
+
+    rho: Tensor
+    clipped: Tensor
+    dual_clipped: Tensor
+    kl: Tensor
+    mismatch: Tensor
+
+
+UNTRAINED = Tokens(rho=1.0, clipped=0.0, dual_clipped=0.0, kl=0.0, mismatch=1.0)  # where a row of the step has no token
+
+
+def differentiate(
+    policy: Policy,
+    states: Float[Tensor, "N d"],
+    base_states: Float[Tensor, "N d"],
+    chosen: Int[Tensor, " N"],
+    behaviour: Behaviour,
+    train: Train,
+    denominator: int,
+) -> tuple[float, Tokens]:
+    """The loss of N tokens, its backward pass from the states that predict them, and what the tokens had.
+
+    Log-probabilities over the vocabulary exist for LOGIT_TOKENS tokens at once: each part is differentiated before the next.
+    """
+    total, found, gradients = 0.0, [], []
+    for part in torch.arange(len(chosen), device=chosen.device).split(LOGIT_TOKENS):
+        given, leaf = Behaviour(*(values[part] for values in behaviour)), states[part].detach().requires_grad_()
+        distribution = policy.log_distribution(leaf)
+        with torch.no_grad():
+            reference = policy.log_distribution(base_states[part])
+        logp = distribution.gather(1, chosen[part, None])[:, 0]
+        old = torch.where(given.matches, logp.detach(), given.logp_old)
+        rho = importance_ratio(logp, old)
+        mismatch = torch.where(given.logp_sampler.isnan(), 1.0, (old - given.logp_sampler).exp())
+        policy_loss = dr_grpo(rho, importance_weight(mismatch), given.advantage, train.clip, denominator)
+        kl = exact_kl(distribution, reference)
+        loss = policy_loss.loss + train.kl_beta * kl.sum() / denominator
+        loss.backward()
+        total += float(loss.detach())
+        gradients.append(leaf.grad)
+        found.append(Tokens(*(v.detach().float() for v in (rho, policy_loss.clipped, policy_loss.dual_clipped, kl, mismatch))))
+    states.backward(torch.cat(gradients))
+    return total, Tokens(*map(torch.cat, zip(*found)))
 
 
 def gradient_norms(policy: Policy) -> tuple[float, float]:

@@ -1,14 +1,19 @@
-"""What the two parametrizations of the adapter share: block masks by row of the batch, and the masked forward pass.
+"""What the two parametrizations of the adapter share: the state in which a batch passes through it, and the two ways to compute it.
 
 An adapted layer adds the net delta `up @ down` to a frozen linear layer. Rank r deploys; rank r is the quarantine, and
-deployment resets it. A forward mask removes a block's output. A gradient mask keeps the output's gradient from the block's
-parameters, an upstream mask keeps it from the layer's input and so from earlier layers.
+deployment resets it. All rows of a batch are in one state: which blocks are present, which of them train, and through which
+the gradient passes to the layer's input.
+
+In float32 a layer is one product with its merged weight, W plus the net delta of the blocks that are present. The backward
+pass takes the merged weight of the blocks that pass the gradient on, and the gradients of the columns that train. In
+bfloat16, where a merged weight would round the adapter away, the factors stay apart.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,28 +21,33 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-DEPLOYED, QUARANTINE = 0, 1  # columns of a block mask
-ABLATED = (1.0, 0.0)  # mask of deployment ablation: the quarantine's net delta is absent
+DEPLOYED, QUARANTINE = 0, 1  # places in Blocks
 
 
-@dataclass(frozen=True)
-class BlockMasks:
-    """Per row of the batch and block (deployed, quarantine), 1 or 0. No gradient passes where the output is absent."""
+class Blocks(NamedTuple):
+    """One answer for each block of the adapter."""
 
-    forward: Float[Tensor, "B 2"]  # is its output present
-    gradient: Float[Tensor, "B 2"]  # does its output's gradient reach its parameters
-    upstream: Float[Tensor, "B 2"]  # does its output's gradient reach the layer's input
+    deployed: bool
+    quarantine: bool
 
-    @classmethod
-    def ablated(cls, rows: int) -> "BlockMasks":
-        mask = torch.tensor(ABLATED).expand(rows, 2)
-        return cls(mask, mask, mask)
+    def columns(self, rank: int) -> slice:
+        """Those of the blocks that are True, among r of the deployed block and then r of the quarantine."""
+        return slice(0 if self.deployed else rank, 2 * rank if self.quarantine else rank)
 
-    def to(self, device: torch.device) -> "BlockMasks":
-        return BlockMasks(self.forward.to(device), self.gradient.to(device), self.upstream.to(device))
 
-    def select(self, index: Tensor) -> "BlockMasks":
-        return BlockMasks(self.forward[index], self.gradient[index], self.upstream[index])
+BOTH, DEPLOYED_ALONE, QUARANTINE_ALONE = Blocks(True, True), Blocks(True, False), Blocks(False, True)
+
+
+class State(NamedTuple):
+    """The adapter during one pass. No gradient passes through a block that is absent."""
+
+    present: Blocks  # is its output there
+    trained: Blocks  # does the gradient reach its parameters
+    upstream: Blocks  # does its output's gradient reach the layer's input
+
+
+FULL = State(BOTH, BOTH, BOTH)
+ABLATED = State(DEPLOYED_ALONE, DEPLOYED_ALONE, DEPLOYED_ALONE)  # deployment ablation: the quarantine's net delta is absent
 
 
 @dataclass
@@ -45,9 +55,11 @@ class AdapterContext:
     """What all adapted layers of one model share during a forward pass."""
 
     enabled: bool = True
-    masks: BlockMasks | None = None  # None: both blocks present, both with gradient
+    state: State = FULL
+    present: Float[Tensor, "B 2"] | None = None  # by row in place of the state's, 1 or 0, without gradient: sampling
     factors: dict[str, tuple[Tensor, Tensor]] | None = None  # layer name -> (down, up) to use in place of those made from its parameters
-    pooling: Tensor | None = None  # (B, T) weights; where set, layers record their pooled deployed bottleneck
+    weights: dict[tuple[str, Blocks], Tensor] | None = None  # merged weights of the policy as it is now, where they are held
+    pool: Callable[[Tensor], Tensor] | None = None  # (R, T, d) -> (B, d); where set, layers record their pooled deployed bottleneck
     pooled: dict[str, Tensor] = field(default_factory=dict)  # layer name -> (B, r)
     probes: dict[str, Tensor] | None = None  # layer name -> (B, 1, r) zeros: the deployed bottleneck is multiplied by 1 + probe
 
@@ -65,44 +77,26 @@ def adapter_state(context: AdapterContext, **values) -> Iterator[None]:
             setattr(context, name, value)
 
 
-def masked(z: Float[Tensor, "B T columns"], mask: Float[Tensor, "B 2"], rank: int) -> Float[Tensor, "B T columns"]:
-    """z with each block's columns times the block's mask; they are r of the deployed block and r of the quarantine in turn."""
-    blocks = z.unflatten(-1, (-1, 2, rank))
-    return (blocks * mask[:, None, None, :, None].to(z.dtype)).flatten(-3)
-
-
-class MaskedDown(torch.autograd.Function):
-    """z = x @ down.T whose gradient reaches `down` where the mask g is 1, and x everywhere."""
+class MergedLinear(torch.autograd.Function):
+    """x by the merged weight of the blocks present. A (2r, d_in) is what the blocks read, B (d_out, 2r) what they write; they
+    receive the gradient of the columns that train."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, down: Tensor, g: Tensor, rank: int) -> Tensor:
-        ctx.save_for_backward(x, down, g)
-        ctx.rank = rank
-        return linear(x, down)
+    def forward(ctx, x: Tensor, A: Tensor, B: Tensor, layer: "AdaptedLayer", state: State) -> Tensor:
+        ctx.save_for_backward(x, A, B)
+        ctx.layer, ctx.state = layer, state
+        return linear(x, layer.merged(state.present), layer.base.bias)
 
     @staticmethod
-    def backward(ctx, dz: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
-        x, down, g = ctx.saved_tensors
-        dx = dz @ down if ctx.needs_input_grad[0] else None
-        ddown = masked(dz, g, ctx.rank).flatten(0, -2).T @ x.flatten(0, -2)
-        return dx, ddown, None, None
-
-
-class MaskedUp(torch.autograd.Function):
-    """(z * f) @ up.T whose gradient reaches `up` where the mask g is 1, and z where u is."""
-
-    @staticmethod
-    def forward(ctx, z: Tensor, up: Tensor, f: Tensor, g: Tensor, u: Tensor, rank: int) -> Tensor:
-        ctx.save_for_backward(z, up, g, u)
-        ctx.rank = rank
-        return linear(masked(z, f, rank), up)
-
-    @staticmethod
-    def backward(ctx, dy: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        z, up, g, u = ctx.saved_tensors
-        dz = masked(dy @ up, u, ctx.rank)
-        dup = dy.flatten(0, -2).T @ masked(z, g, ctx.rank).flatten(0, -2)
-        return dz, dup, None, None, None, None
+    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+        (x, A, B), layer, state = ctx.saved_tensors, ctx.layer, ctx.state
+        dx = dy @ layer.merged(state.upstream) if ctx.needs_input_grad[0] else None
+        columns = state.trained.columns(layer.rank)
+        x, dy = x.flatten(0, -2), dy.flatten(0, -2)
+        dA, dB = torch.zeros_like(A), torch.zeros_like(B)
+        dA[columns] = (dy @ B[:, columns]).T @ x
+        dB[:, columns] = dy.T @ (x @ A[columns].T)
+        return dx, dA, dB, None, None
 
 
 class AdaptedLayer(nn.Module, ABC):
@@ -116,9 +110,13 @@ class AdaptedLayer(nn.Module, ABC):
         self.name, self.base, self.rank, self.context = name, base, rank, context
 
     @abstractmethod
+    def blocks(self) -> tuple[Float[Tensor, "two_r d_in"], Float[Tensor, "d_out two_r"]]:
+        """(A, B): what the blocks read and what they write, [:r] the deployed block's. The net delta is B A less the same of the
+        initialization, so its gradient in A and B is that of B A."""
+
+    @abstractmethod
     def factors(self) -> tuple[Float[Tensor, "columns d_in"], Float[Tensor, "d_out columns"]]:
-        """(down, up) of the net delta up @ down. Their columns are r of the deployed block and r of the quarantine in
-        turn; the last 2r rows of `down` are what the blocks read, so the deployed ones give the bottleneck."""
+        """(down, up) of the net delta up @ down. Their columns are r of the deployed block and r of the quarantine in turn."""
 
     @abstractmethod
     def reset_quarantine(self) -> None:
@@ -138,7 +136,7 @@ class AdaptedLayer(nn.Module, ABC):
 
     def deployed_down(self) -> Float[Tensor, "r d_in"]:
         """What the deployed block reads: the bottleneck is deployed_down() x."""
-        return self.factors()[0][-2 * self.rank : -self.rank]
+        return self.blocks()[0][: self.rank]
 
     def frozen(self) -> dict[str, Tensor]:
         """The initialization, by the name of its part."""
@@ -147,32 +145,52 @@ class AdaptedLayer(nn.Module, ABC):
     def trained(self) -> dict[str, nn.Parameter]:
         return dict(self.named_parameters(recurse=False))
 
-    def forward(self, x: Float[Tensor, "B T d_in"]) -> Float[Tensor, "B T d_out"]:
-        y = self.base(x)
-        if not self.context.enabled:
-            return y
-        held, masks = self.context.factors, self.context.masks
-        down, up = held[self.name] if held else (factor.to(x.dtype) for factor in self.factors())
-        if masks is None:
-            z = linear(x, down)  # (B, T, columns)
-            delta = linear(z, up)
+    def forward(self, x: Float[Tensor, "R T d_in"]) -> Float[Tensor, "R T d_out"]:
+        context = self.context
+        if not context.enabled:
+            return self.base(x)
+        if context.pool is not None:
+            context.pooled[self.name] = context.pool(x) @ self.deployed_down().T
+        if context.present is not None:
+            y = self.base(x) + self._by_row(x, context.present)
+        elif x.dtype == torch.bfloat16:
+            y = self.base(x) + self._delta(x, context.state)
         else:
-            z = MaskedDown.apply(x, down, masks.gradient, self.rank)
-            delta = MaskedUp.apply(z, up, masks.forward, masks.gradient, masks.upstream, self.rank)
-        bottleneck = z[..., -2 * self.rank : -self.rank]
-        if self.context.pooling is not None:
-            self.context.pooled[self.name] = torch.einsum("bt,btr->br", self.context.pooling, bottleneck.to(self.context.pooling.dtype))
-        if self.context.probes is not None:
-            probed = bottleneck * self.context.probes[self.name]
-            delta = delta + linear(probed.to(x.dtype), self.deployed_up().to(x.dtype))
-        return y + delta
+            y = MergedLinear.apply(x, *self.blocks(), self, context.state)
+        if context.probes is not None:  # zeros, so x has no gradient through them
+            probed = linear(x.detach(), self.deployed_down().to(x.dtype)) * context.probes[self.name]
+            y = y + linear(probed.to(x.dtype), self.deployed_up().to(x.dtype))
+        return y
 
-    def merged(self, deployed_only: bool) -> Float[Tensor, "d_out d_in"]:
-        """The weight of the plain linear layer that computes this one, with both blocks or the quarantine ablated."""
-        (down, up), weight = self.factors(), self.base.weight
-        for start in range(0, len(down), 2 * self.rank):
-            s = slice(start, start + (self.rank if deployed_only else 2 * self.rank))
-            weight = weight + up[:, s] @ down[s]
+    def _delta(self, x: Float[Tensor, "R T d_in"], state: State) -> Float[Tensor, "R T d_out"]:
+        """The net delta by its factors, block by block."""
+        down, up = (factor.to(x.dtype).unflatten(side, (-1, 2, self.rank)) for side, factor in enumerate(self.factors()))
+        delta = 0.0
+        for block, (present, trained, upstream) in enumerate(zip(*state)):
+            if present:
+                d, u = down[:, block].flatten(0, 1), up[:, :, block].flatten(1)
+                d, u = (d, u) if trained else (d.detach(), u.detach())
+                delta = delta + linear(linear(x if upstream else x.detach(), d), u)
+        return delta
+
+    def _by_row(self, x: Float[Tensor, "B T d_in"], present: Float[Tensor, "B 2"]) -> Float[Tensor, "B T d_out"]:
+        """The net delta by its factors, each block where its row has it."""
+        held = self.context.factors
+        down, up = held[self.name] if held else (factor.to(x.dtype) for factor in self.factors())
+        columns = linear(x, down).unflatten(-1, (-1, 2, self.rank))
+        return linear((columns * present[:, None, None, :, None].to(x.dtype)).flatten(-3), up)
+
+    @torch.no_grad()
+    def merged(self, present: Blocks) -> Float[Tensor, "d_out d_in"]:
+        """The weight of the plain linear layer that computes this one with these blocks."""
+        held = self.context.weights
+        if held is not None and (self.name, present) in held:
+            return held[self.name, present]
+        (down, up), weight, columns = self.factors(), self.base.weight, present.columns(self.rank)
+        for d, u in zip(down.split(2 * self.rank), up.split(2 * self.rank, dim=1)):
+            weight = torch.addmm(weight, u[:, columns], d[columns])
+        if held is not None:
+            held[self.name, present] = weight
         return weight
 
 

@@ -38,10 +38,12 @@ class Antipasto(AdaptedLayer):
         self.g = nn.Parameter(torch.zeros_like(S))
         self.X = nn.Parameter(torch.zeros(self.rank, self.rank, dtype=S.dtype))
 
-    def factors(self) -> tuple[Float[Tensor, "two_r d_in"], Float[Tensor, "d_out two_r"]]:
+    def blocks(self) -> tuple[Float[Tensor, "two_r d_in"], Float[Tensor, "d_out two_r"]]:
         r = self.rank
         down = torch.cat([self.Vh[:r], cayley(self.X - self.X.T) @ self.Vh[r:]])
         return down, self.U * (self.S * self.g.tanh())
+
+    factors = blocks  # at the initialization they write nothing
 
     def initial_down(self) -> Float[Tensor, "r d_in"]:
         return self.Vh[: self.rank]

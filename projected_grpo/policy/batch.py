@@ -39,16 +39,10 @@ class TokenBatch:
         """True at the j-th completion token of a row, j < its completion length; L is the longest completion."""
         return torch.arange(int(self.completion_length.max()), device=self.tokens.device) < self.completion_length[:, None]
 
-    def completion_positions(self) -> Int[Tensor, "B L"]:
-        """Position in the row of the j-th completion token; clamped into the row where there is none."""
-        steps = torch.arange(int(self.completion_length.max()), device=self.tokens.device)
-        return (self.prompt_length[:, None] + steps).clamp(max=self.tokens.shape[1] - 1)
-
-    def pooling_weights(self) -> Float[Tensor, "B T"]:
-        """Rows that average over the completion's positions: zero on the prompt and on padding."""
-        position = torch.arange(self.tokens.shape[1], device=self.tokens.device)
-        inside = (position >= self.prompt_length[:, None]) & (position < self.length[:, None])
-        return inside / self.completion_length[:, None].clamp(min=1)
+    def completion_tokens(self) -> Int[Tensor, " N"]:
+        """The completion tokens, row by row."""
+        row, step = self.completion_mask().nonzero(as_tuple=True)
+        return self.tokens[row, self.prompt_length[row] + step]
 
     def select(self, index: Int[Tensor, " N"]) -> "TokenBatch":
         """The rows of `index`, trimmed to their own longest row."""
@@ -57,10 +51,15 @@ class TokenBatch:
 
     def micro_batches(self, tokens: int) -> list[Int[Tensor, " N"]]:
         """Row indices in groups of similar length, each of at most `tokens` with its padding; a longer row is alone."""
-        order = self.length.argsort(stable=True)
-        groups, start = [], 0
-        for end, longest in enumerate(self.length[order].tolist()):  # ascending: the longest of the rows before `end + 1`
-            if end > start and (end + 1 - start) * longest > tokens:
-                groups.append(order[start:end])
-                start = end
-        return [*groups, order[start:]]
+        return fill(self.length, tokens)
+
+
+def fill(length: Int[Tensor, " R"], tokens: int) -> list[Int[Tensor, " N"]]:
+    """Indices of rows of these lengths, by rising length, in groups of at most `tokens` with their padding; a longer row is alone."""
+    order = length.argsort(stable=True)
+    groups, start = [], 0
+    for end, longest in enumerate(length[order].tolist()):  # ascending: the longest of the rows before `end + 1`
+        if end > start and (end + 1 - start) * longest > tokens:
+            groups.append(order[start:end])
+            start = end
+    return [*groups, order[start:]]

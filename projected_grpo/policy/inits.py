@@ -25,6 +25,7 @@ from torch.nn.functional import normalize
 
 from projected_grpo.policy.adapter import DEPLOYED, QUARANTINE, target_layers
 from projected_grpo.policy.batch import TokenBatch
+from projected_grpo.policy.layout import Layout, lay_out
 from projected_grpo.policy.origin import AdapterError, Origin, digest, load_tensors, save_tensors
 from projected_grpo.seeds import derive_seed
 from projected_grpo.settings import Adapter
@@ -148,21 +149,20 @@ def input_differences(
 @torch.no_grad()
 def _pool_inputs(model: nn.Module, batch: TokenBatch, micro_tokens: int) -> dict[str, Float[Tensor, "P d_in"]]:
     """Each target layer's input, averaged over the completion's positions."""
-    order = batch.micro_batches(micro_tokens)
-    parts = [_read_inputs(model, batch.select(index)) for index in order]
-    restore = torch.cat(order).argsort()
-    return {name: torch.cat([part[name] for part in parts])[restore] for name in target_layers(model)}
+    parts = list(lay_out(batch, micro_tokens, lambda *lengths: 1))
+    found = [_read_inputs(model, layout.to(model.device)) for layout in parts]
+    restore = torch.cat([layout.index for layout in parts]).argsort()
+    return {name: torch.cat([part[name] for part in found])[restore] for name in target_layers(model)}
 
 
-def _read_inputs(model: nn.Module, batch: TokenBatch) -> Parts:
-    batch = batch.to(model.device)
-    weights, pooled = batch.pooling_weights(), {}
+def _read_inputs(model: nn.Module, layout: Layout) -> Parts:
+    pooled = {}
 
     def record(name: str):
-        return lambda layer, args: pooled.update({name: torch.einsum("bt,btd->bd", weights, args[0].to(weights.dtype))})
+        return lambda layer, args: pooled.update({name: layout.pool(args[0])})
 
     hooks = [layer.register_forward_pre_hook(record(name)) for name, layer in target_layers(model).items()]
-    model.model(batch.tokens, use_cache=False)
+    model.model(layout.tokens, use_cache=False)
     for hook in hooks:
         hook.remove()
     return pooled

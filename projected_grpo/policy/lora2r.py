@@ -31,6 +31,9 @@ class Lora2r(AdaptedLayer):
         self.dA = nn.Parameter(torch.zeros_like(A0))
         self.dB = nn.Parameter(torch.zeros_like(B0))
 
+    def blocks(self) -> tuple[Float[Tensor, "two_r d_in"], Float[Tensor, "d_out two_r"]]:
+        return self.A0 + self.dA, self.B0 + self.dB
+
     def factors(self) -> tuple[Float[Tensor, "four_r d_in"], Float[Tensor, "d_out four_r"]]:
         return torch.cat([self.dA, self.A0 + self.dA]), torch.cat([self.B0, self.dB], dim=1)
 

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from projected_grpo.policy.adapter import AdaptedLayer, AdapterContext, BlockMasks, adapter_state, target_layers
+from projected_grpo.policy.adapter import FULL, AdaptedLayer, AdapterContext, State, adapter_state, target_layers
 from projected_grpo.policy.antipasto import Antipasto
 from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import Initialization
+from projected_grpo.policy.layout import Layout, lay_out
 from projected_grpo.policy.lora2r import Lora2r
 from projected_grpo.policy.origin import AdapterError, digest, load_tensors, save_tensors
 
@@ -38,6 +39,10 @@ class Policy:
             parts = {part: tensor.to(base.device) for part, tensor in init.layers[name].items()}
             self.layers[name] = parametrization(name, layer, self.context, **parts)
             setattr(base.model.get_submodule(parent), attribute, self.layers[name])
+        config = base.model.config
+        weights = sum(layer.base.weight.numel() for layer in self.layers.values())  # of all layers
+        width = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+        self.products_of_a_pair = 4 * 2 * width * config.num_hidden_layers / weights  # in those of a token, by their time
 
     def parameters(self) -> list[Tensor]:
         return [parameter for layer in self.layers.values() for parameter in layer.trained().values()]
@@ -52,45 +57,69 @@ class Policy:
         return nullcontext(), adapter_state(self.context, **vars(self.context))
 
     @contextmanager
-    def held_factors(self) -> Iterator[None]:
-        """Within it the adapter is that of now, its factors made once and not in every forward pass. No gradient reaches it."""
+    def held(self) -> Iterator[None]:
+        """Within it the adapter is that of now, and what every pass needs of it is made once: merged weights, or factors for
+        rows in several states. Parameters receive gradients, and must not change."""
         dtype = self.base.model.dtype
         factors = {name: tuple(f.detach().to(dtype) for f in layer.factors()) for name, layer in self.layers.items()}
-        with adapter_state(self.context, factors=factors):
+        with adapter_state(self.context, factors=factors, weights={}):
             yield
 
-    def logp(self, batch: TokenBatch, masks: BlockMasks | None = None) -> Float[Tensor, "B L"]:
+    def together(self, prompt: int, completion: float, group: int) -> int:
+        """How many of a group's completions share their prompt's row, so that a completion costs the least.
+
+        A token has a product with each weight. A pair of positions has 2 x heads x head_dim, whether masked or not, and attention
+        runs at a quarter of the rate of the others.
+        """
+        def products(shared: int) -> float:
+            tokens = prompt + shared * completion
+            pairs = tokens**2 if shared > 1 else tokens**2 / 2  # without a mask the later positions are left out
+            return (tokens + self.products_of_a_pair * pairs) / shared
+
+        return min(range(1, group + 1), key=products)
+
+    def lay_out(self, batch: TokenBatch, micro_tokens: int | None = None) -> list[Layout]:
+        """The batch in forward passes on the model's device. None: all in one."""
+        return [layout.to(self.base.device) for layout in lay_out(batch, micro_tokens, self.together)]
+
+    def logp(self, batch: TokenBatch, state: State = FULL) -> Float[Tensor, "B L"]:
         """Log-probability of each completion token, nats; 0 past a row's length. Carries gradient where it is on.
 
-        Batches and masks may be anywhere; what comes back is on the model's device.
+        The batch may be anywhere; what comes back is on the model's device.
         """
-        return self.token_logp(batch, self.forward(batch, masks).last_hidden_state)
+        [layout] = self.lay_out(batch)
+        return self.token_logp(layout, self.forward(layout, state).last_hidden_state)[layout.index.argsort()]
 
-    def forward(self, batch: TokenBatch, masks: BlockMasks | None, every_layer: bool = False) -> BaseModelOutputWithPast:
-        """last_hidden_state (B, T, d); with `every_layer`, hidden_states too: the embeddings and each layer's output."""
-        with adapter_state(self.context, masks=masks and masks.to(self.base.device)):
-            return self.base.model.model(batch.tokens.to(self.base.device), use_cache=False, output_hidden_states=every_layer)
-
-    def token_logp(self, batch: TokenBatch, hidden: Float[Tensor, "B T d"]) -> Float[Tensor, "B L"]:
-        """log pi of the completion tokens from the last hidden states."""
-        batch = batch.to(self.base.device)
-        mask, positions = batch.completion_mask(), batch.completion_positions()
-        row = torch.arange(len(batch), device=self.base.device)[:, None].expand_as(positions)
-        states = hidden[row[mask], positions[mask] - 1]  # the state before a token predicts it
-        chosen = batch.tokens[row[mask], positions[mask]]
-        parts = zip(states.split(LOGIT_TOKENS), chosen.split(LOGIT_TOKENS))
-        logp = [checkpoint(self._chosen_logp, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
-        return torch.zeros(mask.shape, device=self.base.device).masked_scatter(mask, torch.cat(logp))
-
-    def _chosen_logp(self, states: Float[Tensor, "N d"], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-        logits = self.base.model.lm_head(states).float() / self.temperature
-        return logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+    def states(self, layout: Layout, state: State) -> Float[Tensor, "N d"]:
+        """The last hidden states that predict the completion tokens, completion by completion."""
+        return layout.before(self.forward(layout, state).last_hidden_state)
 
     @torch.no_grad()
-    def logp_base(self, batch: TokenBatch) -> Float[Tensor, "B L"]:
-        """Log-probabilities of the base model: the reference of the KL penalty."""
+    def base_states(self, layout: Layout) -> Float[Tensor, "N d"]:
+        """The same of the base model: the reference of the KL penalty."""
         with adapter_state(self.context, enabled=False):
-            return self.logp(batch)
+            return self.states(layout, FULL)
+
+    def forward(self, layout: Layout, state: State, every_layer: bool = False) -> BaseModelOutputWithPast:
+        """last_hidden_state (R, T, d); with `every_layer`, hidden_states too: the embeddings and each layer's output."""
+        with adapter_state(self.context, state=state):
+            return self.base.model.model(
+                layout.tokens, attention_mask=layout.mask, position_ids=layout.positions, use_cache=False, output_hidden_states=every_layer
+            )
+
+    def token_logp(self, layout: Layout, hidden: Float[Tensor, "R T d"]) -> Float[Tensor, "B L"]:
+        """log pi of the completion tokens from the last hidden states."""
+        mask, chosen = layout.batch.completion_mask(), layout.batch.completion_tokens()
+        parts = zip(layout.before(hidden).split(LOGIT_TOKENS), chosen.split(LOGIT_TOKENS))
+        logp = [checkpoint(self._chosen_logp, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, torch.cat(logp))
+
+    def log_distribution(self, states: Float[Tensor, "N d"]) -> Float[Tensor, "N V"]:
+        """Log-probabilities over the vocabulary of the token after each state, nats. N is small enough for all of them at once."""
+        return (self.base.model.lm_head(states).float() / self.temperature).log_softmax(-1)
+
+    def _chosen_logp(self, states: Float[Tensor, "N d"], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        return self.log_distribution(states).gather(1, tokens[:, None])[:, 0]
 
     def reset_quarantine(self) -> None:
         for layer in self.layers.values():

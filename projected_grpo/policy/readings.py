@@ -16,12 +16,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from projected_grpo.policy.adapter import ABLATED, Blocks, adapter_state, target_layers
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.policy.adapter import BlockMasks, adapter_state, target_layers
+from projected_grpo.policy.layout import Layout, lay_out
 from projected_grpo.policy.policy import Policy
 
 READINGS = ("bottleneck", "residual", "output", "gradient")
 ACTIVATIONS = READINGS[:3]
+UNTRAINED = ABLATED._replace(trained=Blocks(False, False))
 
 
 def module_widths(policy: Policy, reading: str) -> dict[str, int]:
@@ -45,25 +47,38 @@ def _widths(model: PreTrainedModel, linears: Mapping[str, nn.Linear], rank: int,
 
 
 def read_deployed(
-    policy: Policy, batch: TokenBatch, readings: Sequence[str]
+    policy: Policy, batch: TokenBatch, readings: Sequence[str], micro_tokens: int | None = None
 ) -> tuple[dict[str, Float[Tensor, "B D"]], Float[Tensor, "B L"]]:
-    """Each reading of the rollouts, and their log-probabilities, both of the deployed policy, on the CPU, without gradient."""
-    found, logp = _activations(policy, batch, readings)
+    """Each reading of the rollouts, and their log-probabilities, both of the deployed policy, on the CPU, without gradient.
+
+    At most `micro_tokens` tokens are in a forward pass; None: all in one.
+    """
+    logp = torch.zeros(batch.completion_mask().shape)
+    found: dict[str, Tensor] = {}
+    for layout in policy.lay_out(batch, micro_tokens):
+        index = layout.index.cpu()
+        part, part_logp = _activations(policy, layout, readings)
+        logp[index, : part_logp.shape[1]] = part_logp
+        _place(found, part, index, len(batch))
     if "gradient" in readings:
-        found["gradient"] = _gradients(policy, batch)
+        for layout in lay_out(batch, micro_tokens, lambda *lengths: 1):  # each completion's factor has a row of its own
+            _place(found, {"gradient": _gradients(policy, layout.to(policy.base.device))}, layout.index, len(batch))
     return found, logp
+
+
+def _place(whole: dict[str, Tensor], part: Mapping[str, Tensor], index: Tensor, rows: int) -> None:
+    for name, values in part.items():
+        whole.setdefault(name, torch.zeros(rows, values.shape[1]))[index] = values
 
 
 @torch.no_grad()
 def _activations(
-    policy: Policy, batch: TokenBatch, readings: Sequence[str]
+    policy: Policy, layout: Layout, readings: Sequence[str]
 ) -> tuple[dict[str, Float[Tensor, "B D"]], Float[Tensor, "B L"]]:
-    masks = BlockMasks.ablated(len(batch))
-    batch = batch.to(policy.base.device)
-    weights, found = batch.pooling_weights(), {}
-    with adapter_state(policy.context, pooling=weights, pooled={}):
-        states = policy.forward(batch, masks, every_layer="residual" in readings)
-        pooled = {name: policy.context.pooled[name] for name in policy.layers}  # (B, r)
+    found, adapted = {}, {"bottleneck", "output"} & set(readings)
+    with adapter_state(policy.context, pool=layout.pool if adapted else None, pooled={}):
+        states = policy.forward(layout, ABLATED, every_layer="residual" in readings)
+        pooled = {name: policy.context.pooled[name] for name in policy.layers} if adapted else {}  # (B, r)
     if "bottleneck" in readings:
         found["bottleneck"] = torch.cat(list(pooled.values()), dim=1)
     if "output" in readings:
@@ -71,18 +86,16 @@ def _activations(
         found["output"] = torch.cat([h @ up[name].T for name, h in pooled.items()], dim=1)
     if "residual" in readings:
         after = [states.hidden_states[int(name.rpartition(".")[2]) + 1] for name in module_widths(policy, "residual")]
-        found["residual"] = torch.cat([torch.einsum("bt,btd->bd", weights, hidden.to(weights.dtype)) for hidden in after], dim=1)
-    return {name: reading.cpu() for name, reading in found.items()}, policy.token_logp(batch, states.last_hidden_state).cpu()
+        found["residual"] = torch.cat([layout.pool(hidden) for hidden in after], dim=1)
+    return {name: reading.cpu() for name, reading in found.items()}, policy.token_logp(layout, states.last_hidden_state).cpu()
 
 
-def _gradients(policy: Policy, batch: TokenBatch) -> Float[Tensor, "B D"]:
+def _gradients(policy: Policy, layout: Layout) -> Float[Tensor, "B D"]:
     """Leaves every parameter's .grad as it was."""
-    masks = BlockMasks.ablated(len(batch))
-    batch = batch.to(policy.base.device)
-    shape = {name: (len(batch), 1, layer.rank) for name, layer in policy.layers.items()}
+    shape = {name: (len(layout.batch), 1, layer.rank) for name, layer in policy.layers.items()}
     probes = {name: torch.zeros(size, device=policy.base.device, requires_grad=True) for name, size in shape.items()}
     with torch.enable_grad(), adapter_state(policy.context, probes=probes):
-        logp = policy.token_logp(batch, policy.forward(batch, masks).last_hidden_state)
-        loss = -(logp.sum(1) / batch.completion_length.clamp(min=1)).sum()
+        logp = policy.token_logp(layout, policy.forward(layout, UNTRAINED).last_hidden_state)
+        loss = -(logp.sum(1) / layout.batch.completion_length.clamp(min=1)).sum()
         gradients = torch.autograd.grad(loss, list(probes.values()))
     return torch.cat([gradient[:, 0] for gradient in gradients], dim=1).cpu()

@@ -11,12 +11,25 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache
 
-from projected_grpo.policy.adapter import BlockMasks
 from projected_grpo.sampling.merged import StateRows
 
 DROP_BELOW = 0.8  # share of live rows below which the cache is compacted
 
-RowStates = BlockMasks | StateRows | None  # of the adapter, in each row; None where all rows have both blocks, through the adapter
+
+@dataclass(frozen=True)
+class PresentRows:
+    """Which blocks of the adapter each row has, through the adapter: 1 or 0, deployed and quarantine."""
+
+    blocks: Float[Tensor, "R 2"]
+
+    def select(self, rows: Tensor) -> "PresentRows":
+        return PresentRows(self.blocks[rows])
+
+    def to(self, device: torch.device) -> "PresentRows":
+        return PresentRows(self.blocks.to(device))
+
+
+RowStates = PresentRows | StateRows | None  # of the adapter, in each row; None: the base model
 # (tokens (R, 1), attention mask, positions (R, 1), cache, states) -> logits of the next token (R, V)
 Forward = Callable[[Tensor, Tensor, Tensor, Cache, RowStates], Tensor]
 

@@ -16,15 +16,15 @@ from torch import Tensor
 from transformers import Cache
 
 from projected_grpo.memory import advises, sampling_lever
-from projected_grpo.policy.adapter import ABLATED, BlockMasks, adapter_state
+from projected_grpo.policy.adapter import adapter_state
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.cache import growing_cache
-from projected_grpo.sampling.decode import Decoded, Distribution, Prefilled, RowStates, decode
+from projected_grpo.sampling.decode import Decoded, Distribution, Prefilled, PresentRows, RowStates, decode
 from projected_grpo.sampling.graph import decode_in_graph
 from projected_grpo.sampling.merged import STATES, Merged, StateRows
 from projected_grpo.sampling.protocol import Completion, Request, State
 
-PRESENT = {"base": (0.0, 0.0), "full": (1.0, 1.0), "deployed": ABLATED}  # of each state, the blocks' outputs
+PRESENT = {"base": (0.0, 0.0), "full": (1.0, 1.0), "deployed": (1.0, 0.0)}  # of each state, the blocks' outputs
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ class LocalSampler:
         training = self.model.training
         self.model.eval()  # transformers drops the cache where it checkpoints layers in training mode
         completions = []
-        with self.policy.held_factors():
+        with self.policy.held():
             for part in _parts(prompts, self.rows):
                 states = {prompt.state for prompt in part}
                 with adapter_state(self.policy.context, enabled=states != {"base"}):
-                    completions += self._complete(part, None if len(states) == 1 and "deployed" not in states else _blocks(part))
+                    completions += self._complete(part, None if states == {"base"} else _present(part))
         self.model.train(training)
         return completions
 
@@ -93,7 +93,7 @@ class LocalSampler:
     def _decode(self, prompts: list[Prompt], states: RowStates) -> Decoded:
         device = self.model.device
         uniform = torch.cat([_uniform(prompt.copies, self.max_new_tokens, prompt.seed) for prompt in prompts]).to(device)
-        states = states.to(device) if isinstance(states, BlockMasks) else states
+        states = states.to(device) if isinstance(states, PresentRows) else states
         logits, cache, mask = self._prefill([prompt.tokens for prompt in prompts], states)
         row = torch.arange(len(prompts)).repeat_interleave(torch.tensor([prompt.copies for prompt in prompts])).to(device)
         start = Prefilled(logits[row], cache, row, mask[row], states and states.select(row), uniform)
@@ -116,7 +116,7 @@ class LocalSampler:
         """Logits (R, V) after the last of the tokens (R, T), whose keys and values join the cache."""
         if isinstance(states, StateRows):
             self.merged.sizes = states.sizes()
-        with adapter_state(self.policy.context, masks=states if isinstance(states, BlockMasks) else None):
+        with adapter_state(self.policy.context, present=states.blocks if isinstance(states, PresentRows) else None):
             return self.model(
                 tokens, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
             ).logits[:, -1]
@@ -134,9 +134,8 @@ def _parts(prompts: list[Prompt], rows: int) -> Iterator[list[Prompt]]:
         yield part
 
 
-def _blocks(prompts: list[Prompt]) -> BlockMasks:
-    present = torch.tensor([PRESENT[prompt.state] for prompt in prompts])
-    return BlockMasks(present, present, present)
+def _present(prompts: list[Prompt]) -> PresentRows:
+    return PresentRows(torch.tensor([PRESENT[prompt.state] for prompt in prompts]))
 
 
 def _uniform(rows: int, columns: int, seed: int) -> Tensor:

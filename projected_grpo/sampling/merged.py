@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
+from projected_grpo.policy.adapter import BOTH, DEPLOYED_ALONE
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.protocol import State
 
 STATES: tuple[State, ...] = get_args(State)
+BLOCKS = {"full": BOTH, "deployed": DEPLOYED_ALONE}
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Merged:
     def merge(self, policy: Policy, states: set[State]) -> None:
         """Hold the weights of these states of the policy as it is now, and of no other."""
         for name, layer in policy.layers.items():
-            weights = {state: layer.merged(deployed_only=state == "deployed") for state in states - {"base"}}
+            weights = {state: layer.merged(BLOCKS[state]) for state in states - {"base"}}
             self.model.get_submodule(name).weights = {"base": layer.base.weight, **weights}
 
 
