@@ -12,11 +12,13 @@ import statistics
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.gate.directions import haar
 from projected_grpo.gate.zones import Gate
 from projected_grpo.grpo.loop import Trainer
+from projected_grpo.grpo.rollouts import Rollouts, Seen
 from projected_grpo.parquet import read_rows
 from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import load_init
@@ -27,40 +29,57 @@ from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings import Settings, load_settings
 from projected_grpo.tables import PROBLEMS
 
-STEPS = 21
+BASE = Path("artifacts/base")
+STEPS, PROMPTS, GROUP = 21, 8, 8
 ARMS = {  # name -> changes of the section gate
     "none": {"policy": "none"},
     "activation": {"policy": "route"},
     "gradient": {"policy": "route", "score": "gradient", "features": ["gradient"]},
 }
+PENALTY = {"kind": "probe", "use": "penalty"}  # the section monitor beside every_second
 
 
 def main() -> None:
     deterministic()
-    settings = load_settings()
-    train = settings.scale.train.model_copy(update={"prompts": 8, "group": 8, "learning_rate": 0.0})
-    settings = settings.model_copy(update={"scale": settings.scale.model_copy(update={"train": train})})
-    rows = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "train"]
-    with Sandbox(settings.scale.grading) as sandbox:
-        trainers = {
-            name: trainer(settings.model_copy(update={"gate": settings.gate.model_copy(update=changes)}), rows, sandbox)
-            for name, changes in ARMS.items()
-        }
+    rows = training_problems()
+    with Sandbox(load_settings().scale.grading) as sandbox:
+        settings = {name: arm_settings(name) for name in ARMS}
+        trainers = {name: trainer(arm, toy_policy(arm), rows, sandbox) for name, arm in settings.items()}
         tokens = [[arm.step(step)["steps"][0]["completion_length"] for arm in trainers.values()] for step in range(STEPS)]
-    print(f"{train.prompts * train.group} rollouts, {statistics.mean(map(statistics.mean, tokens)):.1f} tokens each, {torch.get_num_threads()} threads")
+    print(f"{PROMPTS * GROUP} rollouts, {statistics.mean(map(statistics.mean, tokens)):.1f} tokens each, {torch.get_num_threads()} threads")
     steps = {name: phases(name, arm.seconds) for name, arm in trainers.items()}
     none, unread = steps["none"]
     for name, (whole, _) in steps.items():
         print(f"{name}: {whole / none:.2f} times the step of the policy none, {whole / unread:.2f} times that step without its phase gate")
 
 
-def trainer(settings: Settings, rows: list[dict], sandbox: Sandbox) -> Trainer:
+def training_problems() -> list[dict]:
+    return [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "train"]
+
+
+def arm_settings(arm: str) -> Settings:
+    settings = load_settings()
+    train = settings.scale.train.model_copy(update={"prompts": PROMPTS, "group": GROUP, "learning_rate": 0.0})
+    scale, gate = settings.scale.model_copy(update={"train": train}), settings.gate.model_copy(update=ARMS[arm])
+    return settings.model_copy(update={"scale": scale, "gate": gate})
+
+
+def toy_policy(settings: Settings) -> Policy:
     init = load_init(Path("artifacts/init"), settings.adapter)
-    base, sampling = Path("artifacts/base"), settings.scale.sampling
-    policy = Policy(load_base(base, settings.scale.model.device), init, sampling.temperature)
+    return Policy(load_base(BASE, settings.scale.model.device), init, settings.scale.sampling.temperature)
+
+
+def trainer(settings: Settings, policy: Policy, rows: list[dict], sandbox: Sandbox) -> Trainer:
+    """Of an arm whose direction is a Haar draw."""
     widths = module_widths(policy, settings.gate.reading)
     gate = Gate(settings.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
-    return Trainer(settings, policy, gate, rows, None, None, sandbox, open_sampler(policy, sampling, base))
+    return Trainer(settings, policy, gate, rows, None, None, sandbox, open_sampler(policy, settings.scale.sampling, BASE))
+
+
+def every_second(rollouts: Rollouts, readings: Tensor) -> Seen:
+    """A monitor under whose penalty the rewards of nearly every group differ, whatever the environment paid."""
+    flagged = torch.arange(len(rollouts.texts)) % 2 == 1
+    return Seen(flagged.float(), flagged)
 
 
 def phases(name: str, taken: dict[str, list[float]]) -> tuple[float, float]:
@@ -71,8 +90,12 @@ def phases(name: str, taken: dict[str, list[float]]) -> tuple[float, float]:
     seconds["whole step"] = whole
     print(name)
     for phase, times in seconds.items():
-        print(f"  {phase:<10} median {statistics.median(times):.3f} s  range {min(times):.3f} to {max(times):.3f} s")
+        print(spread(phase, times))
     return statistics.median(whole), statistics.median(unread)
+
+
+def spread(phase: str, times: list[float]) -> str:
+    return f"  {phase:<10} median {statistics.median(times):.3f} s  range {min(times):.3f} to {max(times):.3f} s"
 
 
 if __name__ == "__main__":
