@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen3Config
 
 from projected_grpo.policy.adapter import target_layers
+from projected_grpo.policy.layout import cheapest
 from projected_grpo.policy.policy import LOGIT_TOKENS
 
 
@@ -43,6 +44,14 @@ class Scale:
     sampled_rows: int  # completions decoded at once
 
     @property
+    def merged_layers(self) -> bool:
+        """Whether the training passes take merged weights."""
+        return self.weight_bytes == 4
+
+    def factor_columns(self, blocks: int) -> int:
+        return 0 if self.merged_layers else 2 * self.rank * blocks
+
+    @property
     def rollouts(self) -> int:
         return self.prompts * self.group
 
@@ -52,8 +61,20 @@ class Scale:
         shares = {"full": 1 - self.deployed_share, "deployed": self.deployed_share}
         return [state for state, share in shares.items() if share]
 
-    def micro_batches(self, rows: float) -> int:
-        return math.ceil(rows / max(1, self.micro_tokens // (self.prompt + self.completion)))
+    @property
+    def zones(self) -> list[float]:
+        """The shares of keep, absorb and route; the tails are equal."""
+        return [self.keep_share, 1 - 2 * self.keep_share, self.keep_share]
+
+    def row(self, copies: float) -> tuple[int, int]:
+        """Completions of a prompt that share a row, where so many of it are in a pass, and the row's tokens."""
+        pair = self.shape.attention / 2 / self.shape.weights
+        shared = cheapest(pair, self.prompt, float(self.completion), max(1, round(copies)))
+        return shared, self.prompt + shared * self.completion
+
+    def micro_batches(self, rows: float, copies: float) -> int:
+        shared, tokens = self.row(copies)
+        return math.ceil(rows / shared / max(1, self.micro_tokens // tokens))
 
     @cached_property
     def shape(self) -> Shape:
@@ -69,30 +90,35 @@ class Scale:
         )
 
 
-def forward(scale: Scale, rows: float, adapter: bool) -> float:
-    """Operations of a forward pass over prompt and completion, with logits at the completion alone."""
-    s, length = scale.shape, scale.prompt + scale.completion
-    factors = 4 * scale.rank * s.widths if adapter else 0
-    return rows * (2 * length * (s.weights + factors) + s.attention * length**2 + 2 * scale.completion * s.head)
+def forward(scale: Scale, rows: float, copies: float, columns: int = 0) -> float:
+    """Operations of a forward pass over prompts and completions, with logits at the completions alone.
+
+    `copies` completions of each prompt are in it. `columns` of the adapter's factors have products of their own: none where they are
+    merged into the weights, as in float32.
+    """
+    s, (shared, tokens) = scale.shape, scale.row(copies)
+    layers = 2 * tokens * (s.weights + columns * s.widths) + s.attention * tokens**2
+    return rows * (layers / shared + 2 * scale.completion * s.head)
 
 
-def backward(scale: Scale, rows: float) -> float:
+def backward(scale: Scale, rows: float, copies: float, blocks: int) -> float:
     """Operations of the backward pass: the base's weights are frozen, so each has one product and not two.
 
-    The logits are computed again in it, as `Policy.token_logp` does, and the layers too where the scale says so.
+    The columns of the `blocks` that train have four: dy B and x A', and with them the gradients of A and B. Where the factors are
+    apart there are 2r for each block, and A and B pass the gradient on, in place of merged weights. Layers are computed again where
+    the scale says so.
     """
-    s, length = scale.shape, scale.prompt + scale.completion
-    factors = 2 * 4 * scale.rank * s.widths
-    logits = 2 * scale.completion * s.head
-    again = logits + (forward(scale, 1, True) - logits if scale.recompute_layers else 0)
-    return rows * (2 * length * (s.weights + factors) + 2 * s.attention * length**2 + logits + again)
+    s, (shared, tokens) = scale.shape, scale.row(copies)
+    columns = scale.rank * blocks * (2 if scale.merged_layers else 4)
+    layers = 2 * tokens * (s.weights + columns * s.widths) + 2 * s.attention * tokens**2
+    again = forward(scale, 1, copies, scale.factor_columns(blocks)) - 2 * scale.completion * s.head if scale.recompute_layers else 0
+    return rows * (layers / shared + 2 * scale.completion * s.head + again)
 
 
 def passes(scale: Scale) -> Iterator[tuple[str, str, float, float]]:
     """(pass, phase of bench.step, operations, bytes read) of a step of the arm route."""
     s, n = scale.shape, scale.rollouts
     model = scale.weight_bytes * (s.weights + s.head)
-    batches = scale.micro_batches(n)
     columns = sum(scale.rank * (4 if state == "full" else 2) for state in scale.states)
     merge = 2 * columns * s.weights if scale.merged else 0
     prefill = len(scale.states) * scale.prompts * (2 * scale.prompt * s.weights + s.attention * scale.prompt**2 + 2 * s.head)
@@ -102,12 +128,21 @@ def passes(scale: Scale) -> Iterator[tuple[str, str, float, float]]:
     sampler = model + (len(scale.states) - 1) * scale.weight_bytes * s.weights if scale.merged else model
     read = math.ceil(n / scale.sampled_rows) * sampler * (1 + decoded) + scale.weight_bytes * s.cache * n * positions
     yield "sampling: merge, prefill, decode" if scale.merged else "sampling: prefill, decode", "sample", merge + prefill + decode, read
-    yield "deployed reading and its log-probabilities", "gate", forward(scale, n, True), batches * model
+    group = scale.group
+    ablated, read = scale.factor_columns(1), scale.micro_batches(n, group) * model
+    if scale.merged_layers:  # for the passes below, which share them: deployed, both, and the quarantine alone
+        yield "merged weights of a step", "gate", 2 * (2 * scale.rank * 4) * s.weights, model
+    yield "deployed reading and its log-probabilities", "gate", forward(scale, n, group, ablated), read
     kept = n * scale.keep_share * (1 - scale.deployed_share)
-    yield "kept rollouts that were sampled full: log pi_old", "update", forward(scale, kept, True), scale.micro_batches(kept) * model
-    yield "base log-probabilities", "update", forward(scale, n, False), batches * model
-    yield "training, forward", "update", forward(scale, n, True), batches * model
-    yield "training, backward", "update", backward(scale, n), batches * model
+    copies = group * scale.keep_share * (1 - scale.deployed_share)
+    yield "kept rollouts that were sampled full: log pi_old", "update", forward(scale, kept, copies, 2 * ablated), scale.micro_batches(kept, copies) * model
+    zones = [(n * share, group * share, blocks) for share, blocks in zip(scale.zones, (1, 2, 1))]
+    present = (1, 2, 2)  # blocks in the forward pass of keep, absorb, route
+    read = sum(scale.micro_batches(rows, copies) for rows, copies, _ in zones) * model
+    yield "base states", "update", sum(forward(scale, rows, copies) for rows, copies, _ in zones), read
+    training = sum(forward(scale, rows, copies, scale.factor_columns(there)) for (rows, copies, _), there in zip(zones, present))
+    yield "training, forward", "update", training, read
+    yield "training, backward", "update", sum(backward(scale, rows, copies, blocks) for rows, copies, blocks in zones), read
 
 
 def resident(scale: Scale) -> dict[str, float]:
@@ -116,14 +151,17 @@ def resident(scale: Scale) -> dict[str, float]:
     factors = 2 * scale.rank * s.widths  # A and B of both blocks
     length = scale.prompt + scale.completion
     rows = min(scale.sampled_rows, scale.rollouts)
-    logits = min(LOGIT_TOKENS, scale.micro_tokens // length * scale.completion)
+    shared, tokens = scale.row(scale.group)
+    logits = min(LOGIT_TOKENS, max(1, scale.micro_tokens // tokens) * shared * scale.completion)
     merged = {"merged weights, of each sampled state": len(scale.states) * scale.weight_bytes * s.weights} if scale.merged else {}
+    if scale.merged_layers:
+        merged["merged weights of the training passes: deployed, both, quarantine"] = 3 * scale.weight_bytes * s.weights
     return {
         "base weights": scale.weight_bytes * (s.weights + s.head),
         **merged,
         "adapter, fp32: initialization, differences, gradients, two moments": 4 * 5 * factors,
         "cached keys and values of the completions decoded at once": scale.weight_bytes * s.cache * rows * length,
-        "logits that exist at once, fp32, with their gradient": 2 * 4 * logits * scale.config.vocab_size,
+        "log-probabilities that exist at once, fp32: policy, base, their KL, and two gradients": 5 * 4 * logits * scale.config.vocab_size,
     }
 
 

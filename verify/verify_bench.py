@@ -12,13 +12,17 @@ import torch
 from bench.cost import SCALES, passes
 from bench.gpu import data_sheet, table
 from bench.peer import GROUP, PROMPTS, STEPS, prompts
+from bench.stability import longest_excursion, row
 from bench.step import PENALTY, arm_settings, every_second
 from projected_grpo.env.modes import MODES
 from projected_grpo.errors import InputError
 from projected_grpo.grpo.monitors import watch
 from projected_grpo.grpo.rollouts import Rollouts, sample_rollouts
+from projected_grpo.parquet import write_table
 from projected_grpo.problems import toy
 from projected_grpo.sampling.protocol import Completion
+from projected_grpo.tables import ROLLOUTS as ROLLOUTS_TABLE
+from projected_grpo.tables import STEPS as STEPS_TABLE
 from verify.tiny import tiny_policy
 
 
@@ -68,3 +72,22 @@ def test_torch_loads_after_the_library_has_set_how_idle_threads_wait():
     code = "import bench, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
     bare = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "PGRPO_TYPECHECK")}
     assert subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True).stdout.split() == ["PASSIVE", "False"]
+
+
+def test_an_excursion_is_a_row_of_steps_in_which_few_programs_compile():
+    assert longest_excursion([0.9, 0.7, 0.79, 0.8, 0.1, 0.2, 0.3, 0.9]) == 3
+    assert longest_excursion([0.7, None, 0.7]) == 1 and longest_excursion([]) == 0
+
+
+def test_the_row_of_a_run_counts_what_was_paid_by_hint_and_time(tmp_path):
+    """Of 30 steps the first ten pay one unhinted rollout of two, the last twenty none; the last twenty pay all hinted ones."""
+    empty = {table: dict.fromkeys(table.columns) for table in (STEPS_TABLE, ROLLOUTS_TABLE)}
+    norms = {"grad_norm_deployed": 0.25, "grad_norm_quarantine": 0.5}
+    steps = [{"step": s, "kl": 0.1 * s, "compiled_share": 0.5 if 3 <= s < 9 else 1.0} | norms for s in range(30)]
+    paid = [(s, mode, reward) for s in range(30) for mode, reward in (("run_tests", 3.5), ("gt_only", 3.5 if s < 10 else 0.5), ("gt_only", 0.5))]
+    rollouts = [
+        {"rollout_id": f"{i:05d}", "step": s, "source": "policy", "shown_mode": mode, "reward": reward} for i, (s, mode, reward) in enumerate(paid)
+    ]
+    for table, rows in ((STEPS_TABLE, steps), (ROLLOUTS_TABLE, rollouts)):
+        write_table(tmp_path / f"{table.name}.parquet", table, [empty[table] | row for row in rows])
+    assert row(tmp_path)[1:] == ["30", "1.45", "2.80", "2.90", "0.50", "6", "0.50", "1.00", "0.50", "0.00"]

@@ -8,15 +8,18 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cost import SCALES, Scale, backward, forward, passes, resident, tables
-from projected_grpo.gate.zones import ABSORB, zone_state
+from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_state
+from projected_grpo.grpo.update import accumulate
+from projected_grpo.policy.adapter import ABLATED, FULL, QUARANTINE_ALONE
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.sampling.merged import MergedLinear
 from projected_grpo.sampling.protocol import Request
-from verify.tiny import RANK, base_logp, tiny_policy
+from verify.tiny import RANK, tiny_policy
+from verify.verify_loss import train_settings
 
-ROWS, PROMPT, COMPLETION = 6, 5, 9
+ROWS, PROMPT, COMPLETION = 6, 20, 9
 
 
 def tiny(moved: bool = True) -> tuple[Policy, Scale]:
@@ -25,23 +28,50 @@ def tiny(moved: bool = True) -> tuple[Policy, Scale]:
     return policy, Scale(policy.base.model.config, 4, RANK, 3, 2, 0.5, 0.1, PROMPT, COMPLETION, ROWS * (PROMPT + COMPLETION), False, True, ROWS)
 
 
-def batch() -> TokenBatch:
+def batch(copies: int) -> TokenBatch:
+    """ROWS completions, `copies` of each prompt."""
     tokens = torch.randint(3, 300, (ROWS, PROMPT + COMPLETION), generator=torch.Generator().manual_seed(0)).tolist()
-    return TokenBatch.collate([row[:PROMPT] for row in tokens], [row[PROMPT:] for row in tokens])
+    return TokenBatch.collate([tokens[i - i % copies][:PROMPT] for i in range(ROWS)], [row[PROMPT:] for row in tokens])
 
 
-def test_forward_and_backward_operations_are_those_that_torch_counts():
+@pytest.mark.parametrize("copies, shared", [(1, 1), (3, 3)])
+@pytest.mark.parametrize("zone, blocks", [(KEEP, 1), (ABSORB, 2), (ROUTE, 1)])
+def test_forward_and_backward_operations_are_those_that_torch_counts(zone, blocks, copies, shared):
     policy, scale = tiny()
-    with FlopCounterMode(display=False) as base:
-        base_logp(policy, batch())
-    with FlopCounterMode(display=False) as with_adapter:
-        logp = policy.logp(batch(), zone_state(ABSORB, "output"))
+    assert scale.row(copies) == (shared, PROMPT + shared * COMPLETION)
+    train = train_settings(micro_tokens=1000)
+    unknown = torch.full((ROWS, COMPLETION), float("nan"))
+    with policy.held():
+        policy.logp(batch(copies), FULL)
+        policy.logp(batch(copies), ABLATED)
+        policy.logp(batch(copies), zone_state(ROUTE, "output")._replace(present=QUARANTINE_ALONE))  # all weights are merged by now
+        with torch.no_grad(), FlopCounterMode(display=False) as once:
+            policy.logp(batch(copies), zone_state(zone, "output"))
+        with FlopCounterMode(display=False) as step:
+            accumulate(
+                policy, batch(copies), torch.full((ROWS,), zone), "output", torch.ones(ROWS), unknown, torch.ones(ROWS, dtype=torch.bool),
+                unknown, train, COMPLETION,
+            )  # fmt: skip
+    assert once.get_total_flops() == pytest.approx(forward(scale, ROWS, copies), rel=1e-3)
+    unread = 3 * 32 * 32  # of the first layer's q, k, v, whose input carries no gradient
+    tokens = ROWS / shared * (PROMPT + shared * COMPLETION)
+    expected = 2 * forward(scale, ROWS, copies) + backward(scale, ROWS, copies, blocks) - 2 * tokens * unread
+    assert step.get_total_flops() == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_factors_of_a_bfloat16_model_have_the_products_that_torch_counts():
+    policy, scale = tiny()
+    scale = replace(scale, weight_bytes=2)
+    policy.base.model.to(torch.bfloat16)
+    with FlopCounterMode(display=False) as whole:
+        logp = policy.logp(batch(1), FULL)
+    assert whole.get_total_flops() == pytest.approx(forward(scale, ROWS, 1, scale.factor_columns(2)), rel=1e-3)
     with FlopCounterMode(display=False) as gradient:
         logp.sum().backward()
-    assert base.get_total_flops() == pytest.approx(forward(scale, ROWS, adapter=False), rel=1e-3)
-    assert with_adapter.get_total_flops() == pytest.approx(forward(scale, ROWS, adapter=True), rel=1e-3)
-    unread = 3 * (32 * 32 + 4 * RANK * 32)  # of the first layer's q, k, v, whose input carries no gradient
-    assert gradient.get_total_flops() == pytest.approx(backward(scale, ROWS) - 2 * ROWS * (PROMPT + COMPLETION) * unread, rel=1e-3)
+    unread = 3 * (32 * 32 + 4 * RANK * 32)  # of the first layer's q, k, v
+    logits = 2 * ROWS * COMPLETION * scale.shape.head  # computed again by token_logp, which a step does not differentiate
+    expected = backward(scale, ROWS, 1, 2) + logits - 2 * ROWS * (PROMPT + COMPLETION) * unread
+    assert gradient.get_total_flops() == pytest.approx(expected, rel=1e-3)
 
 
 def test_sampling_operations_are_those_that_torch_counts():
@@ -59,8 +89,8 @@ def test_bytes_are_the_weights_once_a_micro_batch_and_once_a_sampled_token():
     _, scale = tiny()
     adapted, head = 4 * 2 * (4 * 32 * 32 + 3 * 32 * 48), 4 * 32 * 300
     positions = sum(range(PROMPT + 1, PROMPT + COMPLETION))
-    read = {what: amount for what, _, _, amount in passes(replace(scale, micro_tokens=4 * (PROMPT + COMPLETION)))}
-    assert read["training, forward"] == 2 * (adapted + head)
+    read = {what: amount for what, _, _, amount in passes(replace(scale, micro_tokens=2 * (PROMPT + 2 * COMPLETION)))}  # two rows of two completions
+    assert read["deployed reading and its log-probabilities"] == 2 * (adapted + head)
     assert read["sampling: merge, prefill, decode"] == COMPLETION * (2 * adapted + head) + 4 * (2 * 2 * 32) * ROWS * positions
 
 

@@ -79,7 +79,7 @@ def eval_rows(hack_as_trained: bool = True) -> list[dict]:
 
 
 def step_table(steps: int = 8) -> pl.DataFrame:
-    names = ["qmass", "keep_share", "absorb_share", "route_share", "rho_keep", "rho_absorb", "rho_route", "kl"]
+    names = ["qmass", "keep_share", "absorb_share", "route_share", "rho_keep", "rho_absorb", "rho_route", "kl", "compiled_share"]
     columns = {name: [0.25 + 0.01 * step for step in range(steps)] for name in ["reward_mean", *names]}
     return pl.DataFrame({"step": list(range(steps)), **columns}).with_columns(qmass=pl.lit(None, pl.Float64))
 

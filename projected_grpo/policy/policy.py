@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from projected_grpo.policy.antipasto import Antipasto
 from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import Initialization
-from projected_grpo.policy.layout import Layout, lay_out
+from projected_grpo.policy.layout import Layout, cheapest, lay_out, products_of_a_pair
 from projected_grpo.policy.lora2r import Lora2r
 from projected_grpo.policy.origin import AdapterError, digest, load_tensors, save_tensors
 
@@ -39,10 +40,7 @@ class Policy:
             parts = {part: tensor.to(base.device) for part, tensor in init.layers[name].items()}
             self.layers[name] = parametrization(name, layer, self.context, **parts)
             setattr(base.model.get_submodule(parent), attribute, self.layers[name])
-        config = base.model.config
-        weights = sum(layer.base.weight.numel() for layer in self.layers.values())  # of all layers
-        width = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
-        self.products_of_a_pair = 4 * 2 * width * config.num_hidden_layers / weights  # in those of a token, by their time
+        self.together = partial(cheapest, products_of_a_pair(base.model.config, [layer.base for layer in self.layers.values()]))
 
     def parameters(self) -> list[Tensor]:
         return [parameter for layer in self.layers.values() for parameter in layer.trained().values()]
@@ -64,19 +62,6 @@ class Policy:
         factors = {name: tuple(f.detach().to(dtype) for f in layer.factors()) for name, layer in self.layers.items()}
         with adapter_state(self.context, factors=factors, weights={}):
             yield
-
-    def together(self, prompt: int, completion: float, group: int) -> int:
-        """How many of a group's completions share their prompt's row, so that a completion costs the least.
-
-        A token has a product with each weight. A pair of positions has 2 x heads x head_dim, whether masked or not, and attention
-        runs at a quarter of the rate of the others.
-        """
-        def products(shared: int) -> float:
-            tokens = prompt + shared * completion
-            pairs = tokens**2 if shared > 1 else tokens**2 / 2  # without a mask the later positions are left out
-            return (tokens + self.products_of_a_pair * pairs) / shared
-
-        return min(range(1, group + 1), key=products)
 
     def lay_out(self, batch: TokenBatch, micro_tokens: int | None = None) -> list[Layout]:
         """The batch in forward passes on the model's device. None: all in one."""

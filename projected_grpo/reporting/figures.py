@@ -86,8 +86,9 @@ def training_figure(curve: pl.DataFrame) -> str:
         panels = list(figure.subplots(3, 2, sharex=True).flat)
         panels[0].plot(curve["step"], curve["reward"], color=INK)
         panels[0].set(title="Mean reward", ylim=(0.0, None))
-        panels[1].set(title="Share of rollouts, ground-truth monitor", ylim=(0.0, 1.0))
-        _lines(panels[1], curve, {name: (name, colour) for name, colour in LABEL_COLOURS.items()})
+        panels[1].set(title="Share of rollouts: ground-truth labels, compiling programs", ylim=(0.0, 1.0))
+        shares = {name: (name, colour) for name, colour in LABEL_COLOURS.items()} | {"compiled_share": ("compiles", FAINT)}
+        _lines(panels[1], curve, shares)
         panels[2].set(title="qmass", ylim=(0.0, 1.0))
         _lines(panels[2], curve, {"qmass": ("", INK)})
         _zones(panels[3], curve)
