@@ -9,6 +9,8 @@ from projected_grpo.parquet import Table
 STR, I32, F32, F64, BOOL = pa.string(), pa.int32(), pa.float32(), pa.float64(), pa.bool_()
 TOKENS, LOGPROBS, VECTOR = pa.list_(I32), pa.list_(F32), pa.list_(F32)
 ZONE_NAMES = ("keep", "absorb", "route")
+DATA = ("heldout", "train_iid", "heldout_words")
+STATES = ("base", "as_trained", "deployed")
 
 
 def table(name: str, key: Sequence[str], **columns: tuple[pa.DataType, str]) -> Table:

@@ -15,7 +15,7 @@ from projected_grpo.parquet import Table, read_rows, read_table
 from projected_grpo.reporting import summary
 from projected_grpo.reporting.html import Contents, render
 from projected_grpo.reporting.manifest import describe, parse_manifest
-from projected_grpo.reporting.style import DATA_NAMES, STATE_NAMES
+from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
 from projected_grpo.runtime import run_stage
 from projected_grpo.settings import load_settings
 from projected_grpo.tables import DIAGNOSTICS, EVAL, GATE, LABELS, PAIRS, PROBLEMS, ROLLOUTS, STEPS

@@ -24,7 +24,7 @@ from projected_grpo.policy.origin import AdapterError, digest
 from projected_grpo.policy.policy import Policy
 from projected_grpo.reporting.card import Card, render_card
 from projected_grpo.reporting.manifest import describe, parse_manifest
-from projected_grpo.reporting.style import DATA_NAMES, STATE_NAMES
+from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
 from projected_grpo.sampling.merged import Merged
 from projected_grpo.settings import Adapter, load_settings
 from projected_grpo.tables import EVAL

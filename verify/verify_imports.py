@@ -1,10 +1,14 @@
-"""The house rules of imports: one direction, no circles, and training apart from the ground-truth monitor."""
+"""The house rules of imports: one direction, no circles, training apart from the ground-truth monitor, and no library that
+takes seconds to import in a stage that does without it."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from verify.closure import direct_imports, import_closure
+from verify.closure import direct_imports, import_closure, libraries
 
 TIERS = [  # a file imports from its own tier or from one above it in this list
     {"errors", "downloads", "memory", "seeds", "parquet", "tables", "scale", "curriculum", "monitor", "settings", "campaign", "results", "runtime", "__init__"},
@@ -18,6 +22,18 @@ ORACLE_FREE = [
     "build_demonstrations", "author_pairs",
     "empty_inputs", "base_model",
 ]  # fmt: skip
+
+WITH_A_MODEL = {
+    "base_model", "build_haar_placebo", "build_probe", "deploy_ablate_eval", "export_adapter", "extract_directions", "extract_oracle",
+    "generate_pairs", "init_adapter", "reanalyse", "serve_check", "train_arm",
+}  # fmt: skip
+SLOW = {  # library -> the stages that import it; a stage starts seconds later with one of them
+    "torch": WITH_A_MODEL | {"offline_gate"},
+    "transformers": WITH_A_MODEL,
+    "peft": {"export_adapter", "serve_check"},
+    "matplotlib": {"compare", "reanalyse", "report", "report_campaign", "show_cells"},
+    "sklearn": set(),
+}
 
 
 def tier(path: Path) -> int:
@@ -52,6 +68,27 @@ def test_nothing_that_training_or_the_directions_run_can_reach_the_ground_truth_
 def test_the_monitor_is_reachable_where_it_should_be():
     for stage in ("label_rollouts", "ground_truth_monitor"):
         assert Path("projected_grpo/env/oracle.py") in import_closure(Path(f"stages/{stage}.py"))
+
+
+@pytest.mark.parametrize("library", SLOW)
+def test_a_library_that_is_slow_to_import_is_imported_by_the_stages_that_need_it_alone(library):
+    assert {path.stem for path in STAGES if library in libraries(path)} == SLOW[library]
+
+
+def loaded(*modules: str) -> set[str]:
+    """Everything that an interpreter has imported after these modules."""
+    script = f"import json, sys, {', '.join(modules)}; print(json.dumps(sorted(sys.modules)))"
+    return set(json.loads(subprocess.run([sys.executable, "-c", script], check=True, text=True, stdout=subprocess.PIPE).stdout))
+
+
+def test_no_other_library_brings_torch_into_a_stage_without_it():
+    found = loaded(*(f"stages.{path.stem}" for path in STAGES if path.stem not in SLOW["torch"]))
+    assert "stages.label_rollouts" in found and not found & {"torch", "transformers", "sklearn"}
+
+
+def test_transformers_looks_for_none_of_the_libraries_that_a_policy_does_without():
+    found = loaded("projected_grpo.policy.base")
+    assert "transformers.modeling_utils" in found and not found & {"sklearn", "scipy", "psutil"}
 
 
 @pytest.mark.parametrize("path", LIBRARY + STAGES, ids=str)

@@ -10,13 +10,14 @@ import pytest
 from scipy.stats import beta
 
 from projected_grpo.env.modes import GT_ONLY, MODES
-from projected_grpo.evaluation.rates import DATA, STATES, effective_size, find, rate, selectivity, two_by_two
+from projected_grpo.evaluation.rates import effective_size, find, rate, selectivity, two_by_two
 from projected_grpo.reporting import figures, summary
 from projected_grpo.reporting.compare import CompareError, Run, arm_table, check_comparable, frontier_points, markdown, run_table
 from projected_grpo.reporting.html import Contents, render
 from projected_grpo.reporting.manifest import Arm, ManifestError, describe, parse_manifest
 from projected_grpo.reporting.style import ARM_COLOURS, ARM_MARKERS
 from projected_grpo.settings import BY_DIRECTION, Gate, load_settings
+from projected_grpo.tables import DATA, STATES
 
 METRIC_NAMES = [
     "hack_rate", "qmass", "solve_rate", "hack_rate_as_trained", "solve_rate_as_trained", "hack_rate_low",

@@ -7,12 +7,12 @@ shown in words that training never shows too.
 import random
 
 from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, encode_words, held_out_words
-from projected_grpo.evaluation.rates import STATES
 from projected_grpo.policy.policy import Policy
 from projected_grpo.problems.prompts import program_of, render
 from projected_grpo.sampling.protocol import Request, Sampler
 from projected_grpo.seeds import derive_seed, derive_seeds
 from projected_grpo.scale import Eval
+from projected_grpo.tables import STATES
 
 SPLITS = {"train_iid": "train", "heldout": "test", "heldout_words": "test"}
 

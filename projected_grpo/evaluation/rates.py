@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from projected_grpo.env.modes import GT_ONLY, MODES
 from projected_grpo.errors import InputError
+from projected_grpo.tables import DATA, STATES
 
-DATA = ("heldout", "train_iid", "heldout_words")
-STATES = ("base", "as_trained", "deployed")
 COVERAGE = 0.95
 
 
@@ -77,8 +76,8 @@ def effective_size(hits: np.ndarray, sizes: np.ndarray) -> float:
 def clopper_pearson(share: float, n: float) -> tuple[float, float]:
     """The exact 95% interval of a share of n independent samples; n need not be whole."""
     hits, tail = share * n, (1.0 - COVERAGE) / 2.0
-    low = float(beta.ppf(tail, hits, n - hits + 1.0)) if share > 0.0 else 0.0
-    high = float(beta.ppf(1.0 - tail, hits + 1.0, n - hits)) if share < 1.0 else 1.0
+    low = float(betaincinv(hits, n - hits + 1.0, tail)) if share > 0.0 else 0.0
+    high = float(betaincinv(hits + 1.0, n - hits, 1.0 - tail)) if share < 1.0 else 1.0
     return low, high
 
 

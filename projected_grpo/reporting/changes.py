@@ -10,12 +10,12 @@ from pathlib import Path
 
 import polars as pl
 
-from projected_grpo.evaluation.rates import DATA, STATES, find, two_by_two
+from projected_grpo.evaluation.rates import find, two_by_two
 from projected_grpo.parquet import Table, read_rows, read_table
 from projected_grpo.reporting.compare import words
 from projected_grpo.reporting.saved import Run, Saved, SavedError, shown_arm
-from projected_grpo.reporting.style import DATA_NAMES, STATE_NAMES
-from projected_grpo.tables import EVAL, LABELS
+from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
+from projected_grpo.tables import DATA, EVAL, LABELS, STATES
 
 
 def label_changes(before: Path, after: Path, runs: Sequence[Run]) -> list[list[str]]:

@@ -7,11 +7,11 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from projected_grpo.evaluation.rates import DATA, STATES, Cell, Rate, find
+from projected_grpo.evaluation.rates import Cell, Rate, find
+from projected_grpo.reporting.statements import DATA_NAMES
 from projected_grpo.reporting.style import (
     ARM_COLOURS,
     ARM_MARKERS,
-    DATA_NAMES,
     FAINT,
     INK,
     LABEL_COLOURS,
@@ -25,6 +25,7 @@ from projected_grpo.reporting.style import (
     state_key,
     svg,
 )
+from projected_grpo.tables import DATA, STATES
 
 
 def states_figure(cells: Sequence[Cell]) -> str:

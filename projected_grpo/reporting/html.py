@@ -21,7 +21,8 @@ from projected_grpo.reporting.page import (
     section,
     table,
 )
-from projected_grpo.reporting.style import DATA_NAMES, LABEL_COLOURS, STATE_NAMES, ZONE_COLOURS
+from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
+from projected_grpo.reporting.style import LABEL_COLOURS, ZONE_COLOURS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from dvc.scm import SCMError
 
 from projected_grpo.campaign import load_campaign
 from projected_grpo.errors import InputError
-from projected_grpo.gate.directions import load_directions
 from projected_grpo.parquet import Table, TableError, read_rows, read_table
 from projected_grpo.reporting.manifest import Arm
 from projected_grpo.reporting.verdict import arm_name
@@ -139,6 +138,8 @@ def add_direction(path: Path, home: Path) -> str:
 
     Raises SavedError where its name is taken or it has none of the saved readings, DirectionError where it does not fit the model.
     """
+    from projected_grpo.gate.directions import load_directions  # imports torch, which an archive does without
+
     names = {row["direction"] for row in read_rows(path, DIRECTIONS)}
     if len(names) != 1:
         raise SavedError(f"{path}: holds {len(names)} directions, expected one; write each into a file of its own")

@@ -3,6 +3,8 @@
 from projected_grpo.evaluation.rates import COVERAGE
 from projected_grpo.reporting.manifest import Manifest
 
+STATE_NAMES = {"base": "base", "as_trained": "as trained", "deployed": "deployed"}
+DATA_NAMES = {"heldout": "held-out", "train_iid": "train-IID", "heldout_words": "held-out, other words"}
 ONE_BLOCK = (
     "Under the policy none the adapter trains and deploys as one block, so as trained and deployed are the same rows "
     "by construction."

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from projected_grpo.reporting.statements import STATE_NAMES
+
 STATE_COLOURS = {"base": "#7A7A7A", "as_trained": "#D55E00", "deployed": "#0072B2"}
 STATE_MARKERS = {"base": "s", "as_trained": "o", "deployed": "D"}
-STATE_NAMES = {"base": "base", "as_trained": "as trained", "deployed": "deployed"}
-DATA_NAMES = {"heldout": "held-out", "train_iid": "train-IID", "heldout_words": "held-out, other words"}
 ZONE_COLOURS = {"keep": "#009E73", "absorb": "#CFCFCF", "route": "#CC79A7"}
 LABEL_COLOURS = {"hack": "#332288", "solve": "#44AA99"}
 ARM_COLOURS = {"none": "#7A7A7A", "absorb": "#E69F00", "route v_act": "#882255", "route haar": "#999933"}
