@@ -43,7 +43,7 @@ def test_the_peer_is_asked_what_our_steps_ask_in_their_order():
 
 def test_every_rollout_of_equal_rewards_is_updated_under_the_benchmarks_monitor():
     n, none = 4 * GROUP, torch.zeros(4 * GROUP)
-    paid = Rollouts([{}] * n, [""] * n, [[1]] * n, [Completion([2], None)] * n, none.bool(), none.bool(), [""] * n, [""] * n, none + 0.5, none, none.bool())
+    paid = Rollouts([{}] * n, [""] * n, [[1]] * n, [Completion([2], None)] * n, none.bool(), none.bool(), [""] * n, [""] * n, none.bool(), none + 0.5, none, none.bool())
     seen = watch(every_second, PENALTY["use"], paid, none[:, None], GROUP)
     assert seen.gated.all() and seen.advantage.view(-1, 2).tolist() == [[1.5, -1.5]] * (n // 2)
 
@@ -81,7 +81,6 @@ def test_an_excursion_is_a_row_of_steps_in_which_few_programs_compile():
 
 def test_the_row_of_a_run_counts_what_was_paid_by_hint_and_time(tmp_path):
     """Of 30 steps the first ten pay one unhinted rollout of two, the last twenty none; the last twenty pay all hinted ones."""
-    empty = {table: dict.fromkeys(table.columns) for table in (STEPS_TABLE, ROLLOUTS_TABLE)}
     norms = {"grad_norm_deployed": 0.25, "grad_norm_quarantine": 0.5}
     steps = [{"step": s, "kl": 0.1 * s, "compiled_share": 0.5 if 3 <= s < 9 else 1.0} | norms for s in range(30)]
     paid = [(s, mode, reward) for s in range(30) for mode, reward in (("run_tests", 3.5), ("gt_only", 3.5 if s < 10 else 0.5), ("gt_only", 0.5))]
@@ -89,5 +88,5 @@ def test_the_row_of_a_run_counts_what_was_paid_by_hint_and_time(tmp_path):
         {"rollout_id": f"{i:05d}", "step": s, "source": "policy", "shown_mode": mode, "reward": reward} for i, (s, mode, reward) in enumerate(paid)
     ]
     for table, rows in ((STEPS_TABLE, steps), (ROLLOUTS_TABLE, rollouts)):
-        write_table(tmp_path / f"{table.name}.parquet", table, [empty[table] | row for row in rows])
+        write_table(tmp_path / f"{table.name}.parquet", table, [dict.fromkeys(table.columns) | row for row in rows])
     assert row(tmp_path)[1:] == ["30", "1.45", "2.80", "2.90", "0.50", "6", "0.50", "1.00", "0.50", "0.00"]
