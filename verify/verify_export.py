@@ -25,7 +25,7 @@ from projected_grpo.policy.policy import Policy
 from projected_grpo.reporting.card import Card, render_card
 from projected_grpo.reporting.manifest import describe, parse_manifest
 from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
-from projected_grpo.sampling.merged import Merged
+from projected_grpo.sampling.merged import BLOCKS
 from projected_grpo.settings import Adapter, load_settings
 from projected_grpo.tables import EVAL
 from stages.serve_check import answer, check_prompting, load_exports
@@ -46,12 +46,13 @@ def logits(model, tokens: Tensor) -> Tensor:
     return model(tokens).logits
 
 
-def merged(policy: Policy, state: str, rows: int) -> LlamaForCausalLM:
-    """The model from which the trainer samples so many rows in this state."""
-    merged = Merged.of(policy)
-    merged.merge(policy, {state})
-    merged.sizes = {state: rows}
-    return merged.model
+@torch.no_grad()
+def merged(policy: Policy, state: str) -> LlamaForCausalLM:
+    """The plain model with the weights into which the trainer merges the adapter in this state."""
+    model = tiny_model()
+    for name, layer in policy.layers.items():
+        model.get_submodule(name).weight.copy_(layer.merged(BLOCKS[state]))
+    return model
 
 
 @every_init
@@ -61,9 +62,9 @@ def test_plain_peft_gives_the_logits_of_the_trainer_s_merged_model(init, state, 
     columns, rank = export(policy, state, tmp_path)
     assert (columns, rank) == (COLUMNS[init][state], 16 if columns > 8 else 8)
     loaded = PeftModel.from_pretrained(tiny_model(), tmp_path)
-    found, wanted = logits(loaded, tokens), logits(merged(policy, state, len(tokens)), tokens)
+    found, wanted = logits(loaded, tokens), logits(merged(policy, state), tokens)
     assert (found - wanted).abs().max() < 1e-5
-    for other in (tiny_model(), merged(policy, "full" if state == "deployed" else "deployed", len(tokens))):
+    for other in (tiny_model(), merged(policy, "full" if state == "deployed" else "deployed")):
         assert (logits(other, tokens) - wanted).abs().max() > 1e-2
 
 
@@ -180,7 +181,7 @@ def test_served_answers_are_those_of_each_policy(tmp_path):
     answers = {}
     for state in STATES:
         tokens = [*base.encode(base.tokenizer.bos_token + prompt)]
-        start, model = len(tokens), merged(policy, state, 1)
+        start, model = len(tokens), merged(policy, state)
         while len(tokens) < start + sampling.max_new_tokens and tokens[-1] != base.eos_id:
             tokens.append(int(logits(model, torch.tensor([tokens]))[0, -1].argmax()))
         answers[state] = answer(served, base, state, prompt, sampling, None)

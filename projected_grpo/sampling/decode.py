@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import Cache
 
@@ -55,7 +55,7 @@ class Prefilled:
     logits: Float[Tensor, "R V"]  # of the first token
     cache: Cache  # of the P prompts; the decode loop takes it over
     prompt: Int[Tensor, " R"]  # each row's place in the cache
-    mask: Int[Tensor, "R T"]  # 1 on the prompt, 0 on its padding
+    mask: Bool[Tensor, "R T"]  # true on the prompt, not on its padding
     states: RowStates
     uniform: Float[Tensor, "R N"]  # a number of each row and position
 
@@ -68,30 +68,31 @@ class Decoded:
 
 
 def decode(forward: Forward, start: Prefilled, distribution: Distribution) -> Decoded:
-    logits, mask, states = start.logits, start.mask, start.states
-    start.cache.batch_select_indices(start.prompt)
-    rows, longest = start.uniform.shape
-    device = logits.device
+    cache, logits, states, uniform = start.cache, start.logits, start.states, start.uniform
+    cache.batch_select_indices(start.prompt)
+    (rows, longest), prompt, device = uniform.shape, start.mask.shape[1], logits.device
+    mask = torch.cat([start.mask, start.mask.new_ones(rows, longest)], dim=1)  # the first columns of it at each step
+    position = start.mask.sum(1, keepdim=True)
     tokens = torch.zeros(rows, longest, dtype=torch.long, device=device)
     logprob = torch.zeros(rows, longest, device=device)
     length = torch.zeros(rows, dtype=torch.long, device=device)
     live = torch.arange(rows, device=device)  # rows that are in the cache
     running = torch.ones(rows, dtype=torch.bool, device=device)
     for step in range(longest):
-        chosen, chance = distribution.draw(logits, start.uniform[live, step])
-        now = live[running]
-        tokens[now, step] = chosen[running]
-        logprob[now, step] = chance[running]
-        length[now] += 1
+        chosen, chance = distribution.draw(logits, uniform[:, step])
+        tokens[live, step] = chosen * running
+        logprob[live, step] = chance * running
+        length[live] += running
         running = running & (chosen != distribution.eos_id)
-        if not running.any() or step + 1 == longest:
+        count = int(running.sum())
+        if not count or step + 1 == longest:
             break
-        if running.float().mean() < DROP_BELOW:
-            start.cache.batch_select_indices(running.nonzero()[:, 0])
-            live, chosen, mask, states = live[running], chosen[running], mask[running], states and states.select(running)
-            running = running[running]
-        mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-        logits = forward(chosen[:, None], mask, mask.sum(1, keepdim=True) - 1, start.cache, states)
+        if count < DROP_BELOW * len(live):
+            kept = running.nonzero()[:, 0]
+            cache.batch_select_indices(kept)
+            live, chosen, running, mask, position, uniform = (held[kept] for held in (live, chosen, running, mask, position, uniform))
+            states = states and states.select(kept)
+        logits = forward(chosen[:, None], mask[:, : prompt + step + 1], position + step, cache, states)
     return Decoded(tokens, logprob, length)
 
 

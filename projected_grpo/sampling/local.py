@@ -18,7 +18,7 @@ from transformers import Cache
 from projected_grpo.memory import advises, sampling_lever
 from projected_grpo.policy.adapter import adapter_state
 from projected_grpo.policy.policy import Policy
-from projected_grpo.sampling.cache import growing_cache
+from projected_grpo.sampling.cache import roomy_cache
 from projected_grpo.sampling.decode import Decoded, Distribution, Prefilled, PresentRows, RowStates, decode
 from projected_grpo.sampling.graph import decode_in_graph
 from projected_grpo.sampling.merged import STATES, Merged, StateRows
@@ -41,8 +41,8 @@ class LocalSampler:
     def __init__(self, policy: Policy, max_new_tokens: int, rows: int, merged: bool) -> None:
         """At most `rows` completions are decoded at once, or those of one prompt. `merged` holds a weight of each adapted layer and sampled state."""
         self.policy, self.max_new_tokens, self.rows = policy, max_new_tokens, rows
-        self.merged = Merged.of(policy) if merged else None
-        self.model = self.merged.model if self.merged else policy.base.model
+        self.merged = Merged(policy) if merged else None
+        self.model = policy.base.model
 
     def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The completions of each request, prompt by prompt, from the policy as it is now.
@@ -62,7 +62,7 @@ class LocalSampler:
         return found
 
     def _sample_merged(self, prompts: list[Prompt]) -> Iterator[list[Completion]]:
-        self.merged.merge(self.policy, {prompt.state for prompt in prompts})
+        self.merged.merge({prompt.state for prompt in prompts})
         for part in _parts(prompts, self.rows):
             order = sorted(range(len(part)), key=lambda place: STATES.index(part[place].state))
             together = [part[place] for place in order]
@@ -106,16 +106,14 @@ class LocalSampler:
         """Last logits (P, V), cache and attention mask (P, T) of left-padded prompts."""
         longest = max(len(prompt) for prompt in prompts)
         tokens = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=self.model.device)
-        mask = torch.tensor(
-            [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self.model.device
-        )
-        cache = growing_cache(self.model.config)
+        mask = torch.tensor([[False] * (longest - len(prompt)) + [True] * len(prompt) for prompt in prompts], device=self.model.device)
+        cache = roomy_cache(self.model.config, self.max_new_tokens)
         return self._forward(tokens, mask, (mask.cumsum(1) - 1).clamp(min=0), cache, states), cache, mask
 
     def _forward(self, tokens: Tensor, mask: Tensor, position: Tensor, cache: Cache, states: RowStates) -> Tensor:
         """Logits (R, V) after the last of the tokens (R, T), whose keys and values join the cache."""
         if isinstance(states, StateRows):
-            self.merged.sizes = states.sizes()
+            return self.merged.logits(tokens, mask, position, cache, states)
         with adapter_state(self.policy.context, present=states.blocks if isinstance(states, PresentRows) else None):
             return self.model(
                 tokens, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
