@@ -65,12 +65,13 @@ def test_healing_reaches_both_blocks_where_rank_2r_deploys_as_one(workspace, tmp
 
 
 def test_a_diverged_run_goes_through_the_pipeline_with_a_note(workspace):
-    edit(workspace / "params.yaml", "kl_limit: 5.0", "kl_limit: 0.000001")
+    edit(workspace / "params.yaml", "kl_limit: 2.0", "kl_limit: 0.000001")
+    edit(workspace / "profiles/smoke.yaml", "  steps: 6", "  steps: 16")
     shown = dvc(workspace, "repro").stdout
-    assert "over 1e-06 nats a token for 2 steps" in shown and "what it wrote is kept" in shown
+    assert "the median KL to the base of 10 steps is" in shown and "over 1e-06" in shown and "what it wrote is kept" in shown
     out = workspace / "artifacts/train"
     diverged = json.loads((out / "run.json").read_text())["diverged_at_step"]
     steps = [row["step"] for row in read_rows(out / "steps.parquet", TABLES["steps"])]
-    assert 1 <= diverged < 5 and steps == list(range(diverged + 1))
+    assert 9 <= diverged < 15 and steps == list(range(diverged + 1))
     assert f"ended its training in step {diverged}, counted from 0" in (workspace / "reports/report.html").read_text()
     assert json.loads((workspace / "reports/manifest.json").read_text())["diverged_at_step"] == diverged

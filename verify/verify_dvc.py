@@ -213,7 +213,7 @@ TABLE = [  # (direction, file, old, new, directly stale, all that may re-run)
     ("v_act", "projected_grpo/problems/demonstrations.py", r"\Z", "# x\n", {"build_demonstrations"}, {"build_demonstrations"}),
     ("v_act", "params.yaml", POOL, WITH_POOL, {"train_arm", "report"}, TRAIN_PLAN),
     ("haar", "params.yaml", HEAL, WITH_HEAL, {"train_arm", "report"}, TRAIN_PLAN),
-    ("v_act", "params.yaml", r"kl_limit: 5.0", "kl_limit: 4.0", {"train_arm", "report"}, TRAIN_PLAN),
+    ("v_act", "params.yaml", r"kl_limit: 2.0", "kl_limit: 4.0", {"train_arm", "report"}, TRAIN_PLAN),
     ("v_act", "params.yaml", r"draws: 100 ", "draws: 50 ", {"offline_gate", "report"}, {"offline_gate", "report", "export_adapter"}),
     ("v_act", "projected_grpo/analysis/nulls.py", r"\Z", "# x\n", {"offline_gate"}, {"offline_gate"}),
     ("v_act", "starts/zero/README.md", r"\Z", "x\n", {"train_arm"}, TRAIN_PLAN),

@@ -75,7 +75,7 @@ def accumulate(
     log-probability of each token, NaN where it sampled none. Raises FloatingPointError where the loss or a gradient is not finite.
     """
     denominator = train.group * train.prompts * max_new_tokens
-    whole = Tokens(*(torch.full(logp_old.shape, value) for value in UNTRAINED))
+    whole = Tokens(*(torch.full(logp_old.shape, value) for value in NO_TOKEN))
     total = 0.0
     for parameter in policy.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -123,7 +123,7 @@ class Tokens(NamedTuple):
     mismatch: Tensor
 
 
-UNTRAINED = Tokens(rho=1.0, clipped=0.0, dual_clipped=0.0, kl=0.0, mismatch=1.0)  # where a row of the step has no token
+NO_TOKEN = Tokens(rho=1.0, clipped=0.0, dual_clipped=0.0, kl=0.0, mismatch=1.0)  # where a row of the step has no token
 
 
 def differentiate(
