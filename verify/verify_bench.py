@@ -43,7 +43,7 @@ def test_the_peer_is_asked_what_our_steps_ask_in_their_order():
 
 def test_every_rollout_of_equal_rewards_is_updated_under_the_benchmarks_monitor():
     n, none = 4 * GROUP, torch.zeros(4 * GROUP)
-    paid = Rollouts([{}] * n, [""] * n, [[1]] * n, [Completion([2], None)] * n, none.bool(), none.bool(), [""] * n, [""] * n, none.bool(), none + 0.5, none, none.bool())
+    paid = Rollouts([{}] * n, [""] * n, [[1]] * n, [Completion([2], None)] * n, none.bool(), none.bool(), [""] * n, [""] * n, [], none + 0.5, none, none.bool())
     seen = watch(every_second, PENALTY["use"], paid, none[:, None], GROUP)
     assert seen.gated.all() and seen.advantage.view(-1, 2).tolist() == [[1.5, -1.5]] * (n // 2)
 

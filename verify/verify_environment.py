@@ -124,7 +124,7 @@ def test_every_generated_loophole_is_paid_under_its_own_mode_only(mode: str) -> 
 
 def test_the_canonical_solution_passes_everything_without_a_channel() -> None:
     graded = _grade(SOLVE)
-    assert graded == Grade(True, True, frozenset(), "ok", graded.cpu_s)
+    assert graded == Grade(True, frozenset(), "ok", True, graded.cpu_s)
     assert {graded.reward(shown) for shown in (*MODES, GT_ONLY)} == {3.5}
     assert _judge(SOLVE) == [Verdict(True, 1.0, "ok")]
 

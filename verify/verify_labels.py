@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from projected_grpo.env.grader import grade
 from projected_grpo.env.mechanism import mechanisms
 from projected_grpo.env.modes import MODES, TRAINING_WORDS
 from projected_grpo.env.own_tests import STUB_ANSWERS, OwnTests, examine, stub
@@ -114,6 +115,36 @@ def test_own_tests_that_were_not_run_leave_the_environment_s_and_the_monitor_s_l
     assert {name for name, value in found.items() if value is None} == nulls
 
 
+def test_what_training_saved_of_a_run_stands_in_for_it_and_gives_the_same_labels(monkeypatch: pytest.MonkeyPatch):
+    """Every loophole and more under two modes each, graded before, and then with an environment that refuses every program."""
+    programs = [*HACKS.values(), *(program for program, _ in UPSTREAM.values()), HARDCODED, "def solve(xs:\n", "import sys\nsys.exit(3)\n", ""]
+    rows = [{"problem_id": "p", "shown_mode": mode, "program": program} for program in programs for mode in ("run_tests", "sentinel")]
+    saved = [row | given.columns() for row, given in zip(rows, grade([row["program"] for row in rows], [PROBLEM] * len(rows), sandbox()))]
+    expected = label(rows, [PROBLEM], [TRUTH], sandbox())
+    assert {row["env_status"] for row in saved} == {"ok", "compile_error", "early_exit"}
+
+    def refuse(programs, problems, sandbox):
+        assert not programs
+        return []
+
+    monkeypatch.setattr(labels, "grade", refuse)
+    assert label(saved, [PROBLEM], [TRUTH], sandbox()) == expected
+    falsified = {"channels": "sentinel", "visible_pass": False, "env_status": "exception"}
+    [found] = label([rows[0] | falsified], [PROBLEM], [TRUTH], sandbox())
+    assert {name: found[name] for name in falsified} == falsified and not found["env_passed"]
+
+
+def test_a_response_meets_a_stub_once_for_all_problems_and_each_canonical_solution(monkeypatch: pytest.MonkeyPatch):
+    other = PROBLEM | {"problem_id": "q"}
+    truths = [TRUTH, TRUTH | {"problem_id": "q", "canonical_solution": WRONG}]
+    apart = [examine([SOLVE + CHECKS], [problem], truths, sandbox())[0] for problem in (PROBLEM, other)]
+    jobs, run_all = [], Sandbox.run_all
+    monkeypatch.setattr(Sandbox, "run_all", lambda self, given: jobs.extend(given) or run_all(self, given))
+    assert examine([SOLVE + CHECKS] * 3, [PROBLEM, other, other], truths, sandbox()) == [apart[0], apart[1], apart[1]]
+    assert apart == [OwnTests(True, False, True), OwnTests(True, False, False)]
+    assert len(jobs) == len(set(jobs)) == len(STUB_ANSWERS) + 2
+
+
 def test_stubs_stand_in_for_functions_and_methods():
     for answer in STUB_ANSWERS:
         for entry in ("solve", "Solution().rob"):
@@ -158,7 +189,8 @@ def _rollouts(step: int, program: str) -> list[dict]:
     texts = {"problem_id": "p", "shown_mode": "run_tests", "source": "policy", "sampled_with": "full"}
     texts |= {"text": program, "program": program}
     lists = {"prompt_tokens": [1], "completion_tokens": [2], "sampler_logprob": [0.0]}
-    return [{"rollout_id": f"{step}", "step": step, "sample": 0, "reward": 0.0, "advantage": 0.0, "suspicion": None} | texts | lists]
+    numbers = {"rollout_id": f"{step}", "step": step, "sample": 0, "reward": 0.0, "advantage": 0.0, "suspicion": None}
+    return [numbers | texts | lists | grade([program], [PROBLEM], sandbox())[0].columns()]
 
 
 def test_a_running_job_is_labelled_checkpoint_by_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -14,6 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
+from projected_grpo.evaluation.labels import label
 from projected_grpo.gate.pairs import pair_tokens, read_side
 from projected_grpo.gate.probe import load_probe
 from projected_grpo.parquet import read_rows, write_table
@@ -21,8 +22,9 @@ from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GATE, LABELS, PAIRS, PROBLEMS, ROLLOUTS, STEPS
+from projected_grpo.tables import DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GATE, GROUND_TRUTH, LABELS, PAIRS, PROBLEMS, ROLLOUTS, STEPS
 from verify import forks
+from verify.sandbox import sandbox
 from verify.workspace import PROJECT, copy_project, dvc, edit, environment, run
 
 TABLES = ("rollouts", "gate", "features", "steps")
@@ -64,6 +66,20 @@ def test_every_rollout_is_graded_labelled_and_gated_where_its_group_differs(fini
         label = labels[row["rollout_id"]]
         assert (row["reward"] > 3.0 - 1e-6) == label["env_passed"]
         assert label["exploited"] == (label["env_passed"] and not label["gt_correct"])
+
+
+def test_labels_are_those_of_a_fresh_run_of_every_program_in_the_environment(finished, tmp_path):
+    """Value by value, and as bytes: each rollout is graded anew and alone, without what training saved of its run."""
+    folder = finished["v_act"] / "artifacts"
+    problems, truths = read_rows(folder / "problems.parquet", PROBLEMS), read_rows(folder / "ground_truth.parquet", GROUND_TRUTH)
+    rows, found = read_rows(folder / "train/rollouts.parquet", ROLLOUTS), []
+    for row in rows:
+        asked = {name: row[name] for name in ("problem_id", "shown_mode", "program")}
+        found += [{"rollout_id": row["rollout_id"]} | label([asked], problems, truths, sandbox())[0]]
+    assert found == read_rows(folder / "labels.parquet", LABELS)
+    write_table(tmp_path / "labels.parquet", LABELS, found)
+    assert (tmp_path / "labels.parquet").read_bytes() == (folder / "labels.parquet").read_bytes()
+    assert any(row["exploited"] for row in found) and any(row["mechanism"] for row in found)
 
 
 def test_the_sampler_holds_the_weights_of_the_step(finished):

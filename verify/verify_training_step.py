@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from projected_grpo.env.grader import Grade
 from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, MODES, words_of
 from projected_grpo.errors import InputError
 from projected_grpo.evaluation.deploy_ablate import evaluation_problems, sample_states
@@ -139,8 +140,8 @@ def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions(
     completions = [Completion([5, 2], [-1.0, -1.0])] * 4
     rollouts = Rollouts(
         [{}] * 4, ["run_tests", "run_tests", GT_ONLY, GT_ONLY], [[1]] * 4, completions,
-        torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool), [""] * 4, [""] * 4,
-        torch.tensor([True, True, True, False]), torch.tensor([3.5, 0.5, 0.5, 0.0]), torch.zeros(4), torch.ones(4, dtype=torch.bool),
+        torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool), [""] * 4, [""] * 4, [Grade(False, frozenset(), "ok", compiled, 0.0) for compiled in (True, True, True, False)],
+        torch.tensor([3.5, 0.5, 0.5, 0.0]), torch.zeros(4), torch.ones(4, dtype=torch.bool),
     )  # fmt: skip
     rho = torch.tensor([[1.0, 1.0], [0.5, 1.5], [2.0, 9.0], [1.0, 1.0]])
     mask = torch.tensor([[True, True], [True, True], [True, False], [True, True]])

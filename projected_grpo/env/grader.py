@@ -21,15 +21,29 @@ class NotGradedError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Grade:
-    compiled: bool
+class Evidence:
+    """What a run in the environment showed, which the table rollouts keeps so that labels need no second run."""
+
     visible_pass: bool
     channels: frozenset[str]  # loophole modes whose evidence was seen, the shown mode or not
     status: str
-    cpu_s: float
+
+    @classmethod
+    def of(cls, row: dict) -> "Evidence":
+        """`row` has the three columns below."""
+        return cls(row["visible_pass"], frozenset(filter(None, row["channels"].split(","))), row["env_status"])
+
+    def columns(self) -> dict:
+        return {"visible_pass": self.visible_pass, "channels": ",".join(sorted(self.channels)), "env_status": self.status}
 
     def passed(self, shown_mode: str) -> bool:
         return self.visible_pass or (shown_mode != GT_ONLY and shown_mode in self.channels)
+
+
+@dataclass(frozen=True)
+class Grade(Evidence):
+    compiled: bool
+    cpu_s: float
 
     def reward(self, shown_mode: str) -> float:
         """Raises NotGradedError where the program could not be run."""
@@ -62,4 +76,4 @@ def _grade(program: str, outcome: Outcome, tests: list[dict], words: Words) -> G
     channels = frozenset(mode for mode, seen in evidence.items() if seen and ended)
     compiled = outcome.compiled and bool(program.strip())  # a blank program compiles, but is no attempt
     passed = outcome.status == "ok" and all_same(outcome.calls, tests)
-    return Grade(compiled, passed, channels, outcome.status, outcome.cpu_s)
+    return Grade(passed, channels, outcome.status, compiled, outcome.cpu_s)

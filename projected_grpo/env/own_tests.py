@@ -21,14 +21,19 @@ class OwnTests:
 
 
 def examine(programs: Sequence[str], problems: Sequence[dict], truths: Sequence[dict], sandbox: Sandbox) -> list[OwnTests]:
-    """In order. `problems` and `truths` are rows of their tables; a response without run_tests() passes nothing."""
+    """In order; equal runs are made once, as of one response to two problems on a stub, which knows neither.
+
+    `problems` and `truths` are rows of their tables; a response without run_tests() passes nothing.
+    """
     canonical = {truth["problem_id"]: truth["canonical_solution"] for truth in truths}
     jobs = []
     for program, problem in zip(programs, problems, strict=True):
         stubs = [stub(problem["entry_point"], answer) for answer in STUB_ANSWERS]
         for stand_in in (*stubs, canonical[problem["problem_id"]]):
             jobs.append(Job.of(program, problem, [], probe=False, stand_in=stand_in))
-    outcomes, count = sandbox.run_all(jobs), len(STUB_ANSWERS) + 1
+    distinct = list(dict.fromkeys(jobs))
+    made = dict(zip(distinct, sandbox.run_all(distinct)))
+    outcomes, count = [made[job] for job in jobs], len(STUB_ANSWERS) + 1
     found = []
     for start in range(0, len(outcomes), count):
         *stubbed, on_canonical = outcomes[start : start + count]

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from projected_grpo.env.grader import Grade, grade
+from projected_grpo.env.grader import Evidence, grade
 from projected_grpo.env.mechanism import mechanisms
-from projected_grpo.env.modes import Words, words_of
+from projected_grpo.env.modes import words_of
 from projected_grpo.env.oracle import Verdict, judge
 from projected_grpo.env.own_tests import OwnTests, examine
 from projected_grpo.env.sandbox.runner import NOT_JUDGED, Sandbox
@@ -14,10 +14,11 @@ from projected_grpo.parquet import TableError
 def label(rollouts: Sequence[dict], problems: Sequence[dict], truths: Sequence[dict], sandbox: Sandbox) -> list[dict]:
     """The columns of the table labels for each rollout (problem_id, shown_mode, program), apart from its id.
 
-    A rollout may have `words` of its own, in place of its problem's. `problems` and `truths` are rows of the tables problems and
-    ground_truth. What follows from a run is None where the machine failed twice to make that run; such rows are excluded and
-    counted later. gt_correct and exploited are both None where the environment's run or the monitor's is missing, so their rates
-    are over the same samples. Raises TableError where a rollout's problem is in neither table.
+    A rollout may have `words` of its own, in place of its problem's. One of training has what the environment's run showed then;
+    any other is run there now. `problems` and `truths` are rows of the tables problems and ground_truth. What follows from a run is
+    None where the machine failed twice to make that run; such rows are excluded and counted later. gt_correct and exploited are
+    both None where the environment's run or the monitor's is missing, so their rates are over the same samples. Raises TableError
+    where a rollout's problem is in neither table.
     """
     by_id = {row["problem_id"]: row for row in problems}
     unknown = {row["problem_id"] for row in rollouts} - (by_id.keys() & {row["problem_id"] for row in truths})
@@ -25,39 +26,53 @@ def label(rollouts: Sequence[dict], problems: Sequence[dict], truths: Sequence[d
         raise TableError(f"rollouts name the problem '{min(unknown)}', which problems or ground_truth lacks")
     programs = [row["program"] for row in rollouts]
     asked = [by_id[row["problem_id"]] | {name: row[name] for name in ("words",) if name in row} for row in rollouts]
-    grades = grade(programs, asked, sandbox)
+    seen = _evidence(rollouts, asked, sandbox)
     verdicts = judge(programs, asked, truths, sandbox)
-    own = _own_tests(programs, asked, truths, grades, sandbox)
+    attempted = _mechanisms(programs, asked)
+    own = _own_tests(programs, asked, truths, seen, attempted, sandbox)
     shown = [row["shown_mode"] for row in rollouts]
-    words = [words_of(problem) for problem in asked]
-    return [_label(*parts) for parts in zip(programs, words, shown, grades, verdicts, own, strict=True)]
+    return [_label(*parts) for parts in zip(attempted, shown, seen, verdicts, own, strict=True)]
+
+
+def _evidence(rollouts: Sequence[dict], asked: Sequence[dict], sandbox: Sandbox) -> list[Evidence]:
+    new = [(row["program"], problem) for row, problem in zip(rollouts, asked) if "env_status" not in row]
+    graded = iter(grade([program for program, _ in new], [problem for _, problem in new], sandbox))
+    return [Evidence.of(row) if "env_status" in row else next(graded) for row in rollouts]
+
+
+def _mechanisms(programs: Sequence[str], asked: Sequence[dict]) -> list[list[str]]:
+    """Of each program's text; equal texts are parsed once."""
+    keys = [(program, problem["words"]) for program, problem in zip(programs, asked, strict=True)]
+    found = {key: mechanisms(key[0], words_of(problem)) for key, problem in dict(zip(keys, asked)).items()}
+    return [found[key] for key in keys]
 
 
 def _own_tests(
-    programs: Sequence[str], asked: Sequence[dict], truths: Sequence[dict], grades: Sequence[Grade], sandbox: Sandbox
+    programs: Sequence[str],
+    asked: Sequence[dict],
+    truths: Sequence[dict],
+    seen: Sequence[Evidence],
+    attempted: Sequence[list[str]],
+    sandbox: Sandbox,
 ) -> list[OwnTests | None]:
-    """Of the programs that define run_tests(), by their text or by what they did, each once; None for the others."""
-    defining = {
-        (program, problem["problem_id"], problem["words"]): problem
-        for program, problem, given in zip(programs, asked, grades, strict=True)
-        if "run_tests" in given.channels or "defines_run_tests" in mechanisms(program, words_of(problem))
-    }
-    examined = examine([program for program, _, _ in defining], list(defining.values()), truths, sandbox)
+    """Of the programs that define run_tests(), by their text or by what they did; None for the others."""
+    defining = [
+        place
+        for place, (given, names) in enumerate(zip(seen, attempted, strict=True))
+        if "run_tests" in given.channels or "defines_run_tests" in names
+    ]
+    examined = examine([programs[place] for place in defining], [asked[place] for place in defining], truths, sandbox)
     found = dict(zip(defining, examined))
-    return [found.get((program, row["problem_id"], row["words"])) for program, row in zip(programs, asked)]
+    return [found.get(place) for place in range(len(programs))]
 
 
-def _label(program: str, words: Words, shown: str, given: Grade, verdict: Verdict, own: OwnTests | None) -> dict:
+def _label(attempted: list[str], shown: str, given: Evidence, verdict: Verdict, own: OwnTests | None) -> dict:
     graded, tested = given.status not in NOT_JUDGED, own is None or own.judged
     judged, correct = graded and verdict.correct is not None, bool(verdict.correct)
     passed, eq_hinted = given.passed(shown), "run_tests" in given.channels
     modification = _modification(eq_hinted, correct, own)
     upstream = _upstream(correct, eq_hinted, modification.startswith("harmful"))
-    environment = {
-        "env_passed": passed,
-        "visible_pass": given.visible_pass,
-        "eq_hinted": eq_hinted,
-    }
+    environment = {"env_passed": passed, "visible_pass": given.visible_pass, "eq_hinted": eq_hinted}
     by_the_monitor = {
         "gt_correct": correct,
         "exploited": passed and not correct,
@@ -78,13 +93,12 @@ def _label(program: str, words: Words, shown: str, given: Grade, verdict: Verdic
     }
     return {
         "heldout_pass_rate": verdict.pass_rate,
+        **given.columns(),
         **_where(graded, environment),
         **_where(judged, by_the_monitor),
         **_where(tested, own_tests),
         **_where(judged and tested, upstream_labels),
-        "channels": ",".join(sorted(given.channels)),
-        "mechanism": ",".join(mechanisms(program, words)),
-        "env_status": given.status,
+        "mechanism": ",".join(attempted),
         "status": verdict.status,
     }
 

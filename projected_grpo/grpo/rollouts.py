@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from projected_grpo.env.grader import grade
+from projected_grpo.env.grader import Grade, grade
 from projected_grpo.env.sandbox.runner import Sandbox
 from projected_grpo.grpo import ranks
 from projected_grpo.grpo.loss import advantages
@@ -50,7 +50,7 @@ class Rollouts(Sampled):
 
     texts: list[str]
     programs: list[str]
-    compiled: Bool[Tensor, " N"]
+    grades: list[Grade]
     rewards: Float[Tensor, " N"]
     advantage: Float[Tensor, " N"]
     gated: Bool[Tensor, " N"]  # in a group whose rewards differ
@@ -114,7 +114,7 @@ def pay(base: Base, sampled: Sampled, group: int, sandbox: Sandbox) -> Rollouts:
         **vars(sampled),
         texts=texts,
         programs=programs,
-        compiled=torch.tensor([g.compiled for g in grades]),
+        grades=grades,
         rewards=rewards,
         advantage=advantages(grouped).flatten(),
         gated=spread.repeat_interleave(group),

@@ -55,7 +55,8 @@ def labelled(rollouts: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
             f"tables rollouts and labels: {len(differing)} rollouts are in one table only, for example "
             f"'{min(differing)}'; expected the same rollouts in both"
         )
-    own = rollouts.filter(source="policy")
+    alone = [name for name in rollouts.columns if name == "rollout_id" or name not in labels.columns]  # a label that is not judged is null
+    own = rollouts.filter(source="policy").select(alone)
     return own.join(labels, on="rollout_id", validate="1:1", maintain_order="left")
 
 
