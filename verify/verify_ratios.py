@@ -80,7 +80,9 @@ def test_a_group_that_is_sampled_in_one_state_alone_trains_with_a_gate(share, tm
     assert {row["sampled_with"] for row in rollouts} == {"full" if share == 0.0 else "deployed"}
     assert {row["zone"] for row in gated} == set(ZONE_NAMES) and steps == reported
     updated = [row for row in steps if row["qmass"] is not None]
-    assert updated and all(0 < row["qmass"] < 1 for row in updated)
+    mixed = [row for row in updated if row["route_share"] < 1]
+    assert mixed and all(0 < row["qmass"] < 1 for row in mixed)
+    assert all(row["qmass"] == 1 for row in updated if row["route_share"] == 1)
     assert all(row["sampler_gap"] < 1e-3 for row in updated)
     if share == 0.0:
         assert all(row["rho_route"] in (None, 1.0) and row["rho_absorb"] in (None, 1.0) for row in steps)
