@@ -98,6 +98,6 @@ def decode(forward: Forward, start: Prefilled, distribution: Distribution) -> De
 
 def invert(logp: Float[Tensor, "R V"], uniform: Float[Tensor, " R"]) -> Int[Tensor, " R"]:
     """The token at which the cumulative distribution of each row passes `uniform`."""
-    cumulative = logp.double().exp().cumsum(-1)
+    cumulative = logp.double().exp_().cumsum_(-1)
     target = (uniform * cumulative[:, -1])[:, None]
     return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=logp.shape[1] - 1)
