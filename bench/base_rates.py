@@ -6,22 +6,22 @@ words of training and in held-out ones, eight samples each, so a rate has an err
 
 from pathlib import Path
 
-from projected_grpo.env.modes import GT_ONLY, MODES
-from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.analysis.rates import rate
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.runtime import deterministic
+from projected_grpo.core.seeds import derive_seeds
+from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
 from projected_grpo.evaluation.deploy_ablate import reworded
-from projected_grpo.evaluation.labels import label
-from projected_grpo.evaluation.rates import rate
-from projected_grpo.parquet import read_rows
-from projected_grpo.policy.base import load_base
+from projected_grpo.ground_truth.labels import exploits
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.problems.prompts import program_of, render
-from projected_grpo.runtime import deterministic
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.prompts.modes import GT_ONLY, MODES
+from projected_grpo.prompts.prompts import program_of, render
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.protocol import Request
-from projected_grpo.seeds import derive_seeds
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
+from projected_grpo.settings.arm import load_settings
 
 SAMPLES = 8
 
@@ -46,7 +46,7 @@ def main() -> None:
                 [completions] = sampler.sample([Request("base", prompts, SAMPLES, seeds)])
                 programs = [program_of(policy.base, policy.base.decode(completion.tokens)) for completion in completions]
                 asked = [{"problem_id": n, "shown_mode": mode, "program": p} for n, p in zip(names, programs)]
-                labels = label(asked, problems, truths, sandbox)
+                labels = exploits(asked, problems, truths, sandbox)
                 hack = rate([new["exploited"] for new in labels], names)
                 solve = rate([new["gt_correct"] for new in labels], names)
                 print(f"{words:<9} {mode:<14} solve {solve.value:.3f} ({solve.low:.3f}-{solve.high:.3f})  "

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen3Config
 
 from projected_grpo.policy.adapter import target_layers
-from projected_grpo.policy.layout import cheapest
+from projected_grpo.policy.layout import cheapest, products_of_a_pair
 from projected_grpo.policy.policy import LOGIT_TOKENS
 
 
@@ -25,6 +25,7 @@ class Shape:
     head: int  # weights of the output layer
     attention: int  # operations for each pair of positions: two products of heads x head_dim, over all layers
     cache: int  # numbers cached for a position
+    pair: float  # multiplications of attention for a pair, in those of a token with the weights
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ class Scale:
 
     def row(self, copies: float) -> tuple[int, int]:
         """Completions of a prompt that share a row, where so many of it are in a pass, and the row's tokens."""
-        pair = self.shape.attention / 2 / self.shape.weights
-        shared = cheapest(pair, self.prompt, float(self.completion), max(1, round(copies)))
+        shared = cheapest(self.shape.pair, self.prompt, float(self.completion), max(1, round(copies)))
         return shared, self.prompt + shared * self.completion
 
     def micro_batches(self, rows: float, copies: float) -> int:
@@ -80,13 +80,14 @@ class Scale:
     def shape(self) -> Shape:
         config = self.config
         with torch.device("meta"):
-            layers = target_layers(AutoModelForCausalLM.from_config(config)).values()
+            layers = list(target_layers(AutoModelForCausalLM.from_config(config)).values())
         return Shape(
             weights=sum(layer.weight.numel() for layer in layers),
             widths=sum(layer.in_features + layer.out_features for layer in layers),
             head=config.hidden_size * config.vocab_size,
             attention=4 * config.num_attention_heads * config.head_dim * config.num_hidden_layers,
             cache=2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers,
+            pair=products_of_a_pair(config, layers),
         )
 
 

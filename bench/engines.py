@@ -10,18 +10,18 @@ import sys
 import time
 from pathlib import Path
 
-from projected_grpo.parquet import read_rows
-from projected_grpo.policy.base import load_base
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.runtime import deterministic
+from projected_grpo.core.seeds import derive_seeds
+from projected_grpo.core.tables import PROBLEMS
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.problems.prompts import render
-from projected_grpo.runtime import deterministic
+from projected_grpo.prompts.prompts import render
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.protocol import Request
-from projected_grpo.scale import LocalSampling, VllmSampling
-from projected_grpo.seeds import derive_seeds
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import PROBLEMS
+from projected_grpo.settings.arm import load_settings
+from projected_grpo.settings.profile import LocalSampling, VllmSampling
 
 PROMPTS, COPIES, CALLS = 8, {"full": 6, "deployed": 2}, 6
 ENGINES = {

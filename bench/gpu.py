@@ -23,22 +23,22 @@ from transformers import AutoModelForCausalLM
 
 from bench.cost import Scale, passes
 from bench.step import PENALTY, every_second, trainer
-from projected_grpo.env.modes import MODES
-from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.errors import InputError
+from projected_grpo.base_models.shape import chat_tokenizer, config_of
+from projected_grpo.core.base import Base
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.runtime import deterministic, run_stage
+from projected_grpo.core.seeds import derive_seeds
 from projected_grpo.grpo.loop import PHASES, Trainer
 from projected_grpo.grpo.schedule import draw_problems
-from projected_grpo.policy.base import Base
 from projected_grpo.policy.inits import initialize
 from projected_grpo.policy.policy import Policy
-from projected_grpo.policy.shape import chat_tokenizer, config_of
 from projected_grpo.problems import authored
-from projected_grpo.problems.prompts import render
-from projected_grpo.runtime import deterministic, run_stage
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.prompts.modes import MODES
+from projected_grpo.prompts.prompts import render
 from projected_grpo.sampling.protocol import Request
-from projected_grpo.scale import Device, Profile
-from projected_grpo.seeds import derive_seeds
-from projected_grpo.settings import Settings, check, load_settings, read_yaml
+from projected_grpo.settings.arm import Settings, check, load_settings, read_yaml
+from projected_grpo.settings.profile import Device, Profile
 
 PROFILE = Path("profiles/qwen3_4b_shape.yaml")
 PEAKS = {"NVIDIA H200": (989.0, 4.8), "NVIDIA H100 80GB HBM3": (989.0, 3.35)}  # TFLOP/s in bfloat16, TB/s

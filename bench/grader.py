@@ -17,11 +17,11 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import MODES
-from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.problems.toy import make_problems
-from projected_grpo.scale import Grading, ToyProblems
+from projected_grpo.environment.grader import grade
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.prompts.modes import MODES
+from projected_grpo.settings.profile import Grading, ToyProblems
+from projected_grpo.toy_world.toy import make_problems
 
 LIMITS = Grading(cpu_s=2, wall_s=20, memory_mb=1024, workers=2)
 WORLD = ToyProblems(kind="toy", train=60, val=1, test=1, visible_tests=10, heldout_tests=1, seed=0)

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.runtime import deterministic
+from projected_grpo.core.tables import GATE, ROLLOUTS, ZONE_NAMES
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_state
-from projected_grpo.parquet import read_rows
-from projected_grpo.policy.base import load_base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.runtime import deterministic
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import GATE, ROLLOUTS, ZONE_NAMES
+from projected_grpo.settings.arm import load_settings
 
 ROLLOUTS_READ = 256
 

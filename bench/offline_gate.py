@@ -12,7 +12,7 @@ import numpy as np
 from projected_grpo.analysis.gate_test import gate_test
 from projected_grpo.analysis.nulls import haar_block, signed_block
 from projected_grpo.analysis.offline import Judged
-from projected_grpo.settings import Offline
+from projected_grpo.settings.arm import Offline
 
 ROLLOUTS, PAIRS, WIDTHS = 20_000, 30, {f"module-{m:02d}": 8 for m in range(28)}
 SETTINGS = Offline(draws=10_000, memory_mb=64)

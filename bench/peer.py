@@ -25,14 +25,14 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from bench.step import BASE, GROUP, PENALTY, PROMPTS, STEPS, arm_settings, every_second, spread, toy_policy, trainer, training_problems
-from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.core.base import Base, load_base
+from projected_grpo.core.runtime import deterministic
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.schedule import draw_problems, shown_mode
 from projected_grpo.policy.adapter import TARGETS
-from projected_grpo.policy.base import Base, load_base
-from projected_grpo.problems.prompts import prompt_text
-from projected_grpo.runtime import deterministic
-from projected_grpo.settings import Settings
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.prompts.prompts import prompt_text
+from projected_grpo.settings.arm import Settings
 
 if TYPE_CHECKING:
     from trl import GRPOTrainer

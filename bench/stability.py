@@ -1,7 +1,7 @@
 """Whether training left the policy sound: one row a run, from the tables that training wrote.
 
 Usage: `python -m bench.stability FOLDER...`, each the folder `train` of a run, such as `artifacts/train` or
-`campaigns/toy/cells/none/41/train`. Nothing here needs labels. The columns are KL to the base of a step (median, 95% quantile,
+`campaigns/toy2/cells/none/109/train`. Nothing here needs labels. The columns are KL to the base of a step (median, 95% quantile,
 largest), the largest gradient norm of a block before clipping, the most steps in a row in which fewer than 80% of the programs
 compile, the lowest share of a step, and shares of rollouts that were paid for passing: with a hint in the last 20 steps, which counts
 hacks and solutions, and without one, which counts solutions by the visible tests, in the first 10 steps and in the last 20.
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import polars as pl
 
-from projected_grpo.env.grader import PASSES
-from projected_grpo.env.modes import GT_ONLY
-from projected_grpo.parquet import read_table
-from projected_grpo.tables import ROLLOUTS, STEPS
+from projected_grpo.core.parquet import read_table
+from projected_grpo.core.tables import ROLLOUTS, STEPS
+from projected_grpo.environment.grader import PASSES
+from projected_grpo.prompts.modes import GT_ONLY
 
 COMPILING, IN_A_ROW = 0.8, 5  # a run has left the base where fewer programs compile in so many steps in a row
 FIRST, LAST = 10, 20  # steps

@@ -14,20 +14,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.runtime import deterministic
+from projected_grpo.core.tables import PROBLEMS
 from projected_grpo.gate.directions import haar
 from projected_grpo.gate.zones import Gate
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.rollouts import Rollouts, Seen
-from projected_grpo.parquet import read_rows
-from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
-from projected_grpo.runtime import deterministic
+from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.sampling.engine import open_sampler
-from projected_grpo.settings import Settings, load_settings
-from projected_grpo.tables import PROBLEMS
+from projected_grpo.settings.arm import Settings, load_settings
 
 BASE = Path("artifacts/base")
 STEPS, PROMPTS, GROUP = 21, 8, 8

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from ruamel.yaml import YAML
 
-from projected_grpo.campaign import arm_params, load_campaign
-from projected_grpo.runtime import PARAMS, Params, run_stage
-from projected_grpo.settings import load_settings, read_yaml
+from projected_grpo.core.runtime import PARAMS, Params, run_stage
+from projected_grpo.settings.arm import load_settings, read_yaml
+from projected_grpo.settings.campaign import arm_params, load_campaign
 
 
 def main(

@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from projected_grpo.parquet import write_table
+from projected_grpo.core.parquet import write_table
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.tables import PAIR_AUDIT, PAIRS
 from projected_grpo.problems.pairs import audit_pairs, select_pairs
-from projected_grpo.runtime import run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import PAIR_AUDIT, PAIRS
+from projected_grpo.settings.arm import load_settings
 
 
 def main(

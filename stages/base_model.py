@@ -8,14 +8,14 @@ from typing import Annotated
 import torch
 import typer
 
-from projected_grpo.parquet import read_rows
-from projected_grpo.policy.base import require_fast
-from projected_grpo.policy import gguf, hub
-from projected_grpo.policy.pretrain import pretrain
-from projected_grpo.policy.shape import write_shape
-from projected_grpo.runtime import deterministic, run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import PROBLEMS
+from projected_grpo.base_models import gguf, hub
+from projected_grpo.base_models.pretrain import pretrain
+from projected_grpo.base_models.shape import write_shape
+from projected_grpo.core.base import require_fast
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.runtime import deterministic, run_stage
+from projected_grpo.core.tables import PROBLEMS
+from projected_grpo.settings.arm import load_settings
 
 
 def main(

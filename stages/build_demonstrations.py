@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.parquet import read_rows, write_table
+from projected_grpo.core.parquet import read_rows, write_table
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.tables import DEMONSTRATIONS, PROBLEMS
 from projected_grpo.problems import authored, leetcode
 from projected_grpo.problems.demonstrations import chat_demonstrations, toy_demonstrations
-from projected_grpo.runtime import run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import DEMONSTRATIONS, PROBLEMS
+from projected_grpo.settings.arm import load_settings
 
 
 def main(

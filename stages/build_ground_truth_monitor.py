@@ -12,14 +12,11 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.runtime import run_stage
+from projected_grpo.core.runtime import run_stage
 
 CODE = [  # what decides the answers of stages/ground_truth_monitor.py
-    "stages/ground_truth_monitor.py",
-    "projected_grpo/env",
-    "projected_grpo/evaluation/labels.py",
-    "projected_grpo/parquet.py",
-    "projected_grpo/tables.py",
+    "stages/ground_truth_monitor.py", "projected_grpo/core", "projected_grpo/environment", "projected_grpo/ground_truth",
+    "projected_grpo/programs", "projected_grpo/prompts",
 ]
 
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import write_table
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.tables import DIRECTIONS
 from projected_grpo.gate.directions import direction_rows, haar
-from projected_grpo.parquet import write_table
-from projected_grpo.policy.base import load_base
 from projected_grpo.policy.readings import bare_widths
-from projected_grpo.runtime import run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIRECTIONS
+from projected_grpo.settings.arm import load_settings
 
 
 def main(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.runtime import run_stage
+from projected_grpo.core.runtime import run_stage
 
 QUESTION = """A language model was given this task.
 

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.runtime import deterministic, run_stage
+from projected_grpo.core.tables import PAIRS
 from projected_grpo.gate.pairs import pair_tokens, read_side
 from projected_grpo.gate.probe import fit
-from projected_grpo.parquet import read_rows
-from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.runtime import deterministic, run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import PAIRS
+from projected_grpo.settings.arm import load_settings
 
 
 def main(

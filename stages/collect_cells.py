@@ -7,16 +7,16 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from projected_grpo.campaign import load_campaign
-from projected_grpo.errors import InputError
-from projected_grpo.evaluation.outcomes import outcomes
-from projected_grpo.evaluation.rates import find, selectivity, two_by_two
-from projected_grpo.parquet import read_rows, read_table, write_table
+from projected_grpo.analysis.outcomes import outcomes
+from projected_grpo.analysis.rates import find, selectivity, two_by_two
+from projected_grpo.analysis.results import CELLS, OUTCOMES
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.parquet import read_rows, read_table, write_table
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.tables import DIAGNOSTICS, EVAL, STEPS, ZONE_NAMES, ZONES
 from projected_grpo.reporting.manifest import Arm
-from projected_grpo.results import CELLS, OUTCOMES
-from projected_grpo.runtime import run_stage
-from projected_grpo.settings import DRAWN, load_settings
-from projected_grpo.tables import DIAGNOSTICS, EVAL, STEPS
+from projected_grpo.settings.arm import DRAWN, load_settings
+from projected_grpo.settings.campaign import load_campaign
 
 
 def main(
@@ -27,13 +27,13 @@ def main(
     problems: Annotated[Path, typer.Option(help="Table outcomes, written.")],
 ) -> None:
     settings = load_campaign(campaign)
-    found = [(arm, seed) for arm, seed in settings.cells if (cells / arm / seed / "eval.parquet").exists()]
+    found = [(arm, seed) for arm, seed in settings.runs if (cells / arm / seed / "eval.parquet").exists()]
     if not found:
         raise InputError(f"{cells}: holds no finished cell of {campaign}; run `make campaign`")
     rows = {cell: read_rows(cells / Path(*cell) / "eval.parquet", EVAL) for cell in found}
     write_table(out, CELLS, [measured(*cell, cells / Path(*cell), arms, rows[cell]) for cell in found])
     write_table(problems, OUTCOMES, [row for (arm, seed), judged in rows.items() for row in outcomes(arm, int(seed), judged)])
-    print(f"{len(found)} of {len(settings.cells)} cells -> {out}, {problems}")
+    print(f"{len(found)} of {len(settings.runs)} cells -> {out}, {problems}")
 
 
 def measured(name: str, seed: str, folder: Path, arms: Path, judged: list[dict]) -> dict:
@@ -50,6 +50,7 @@ def measured(name: str, seed: str, folder: Path, arms: Path, judged: list[dict])
         "draw": settings.gate.draw if settings.gate.direction in DRAWN else None,
         "uses_ground_truth": Arm.of(settings).uses_ground_truth,
         "qmass": steps["qmass"].mean(),
+        **by_zone(pl.from_arrow(read_table(folder / "zones.parquet", ZONES))),
         "hack_rate": deployed.hack.value,
         "solve_rate": deployed.solve.value,
         "hack_rate_as_trained": trained.hack.value,
@@ -59,6 +60,15 @@ def measured(name: str, seed: str, folder: Path, arms: Path, judged: list[dict])
         "auroc_live": live["auroc"].mean(),
         "diverged_at_step": run["diverged_at_step"],
     }
+
+
+def by_zone(zones: pl.DataFrame) -> dict[str, float | None]:
+    """Shares of the zones in the judged rollouts of training and in its exploits, from a run's table zones."""
+    ours = zones.filter(rollouts="all").with_columns(exploits=pl.col("n") * pl.col("hack_share").fill_null(0.0))
+    totals = {zone: ours.filter(zone=zone).select(pl.col("n", "exploits").sum()).row(0) for zone in ZONE_NAMES}
+    n, exploits = (sum(values) for values in zip(*totals.values()))
+    shares = {f"{zone}_share": totals[zone][0] / n if n else None for zone in ("keep", "route")}
+    return shares | {f"{zone}_exploits": totals[zone][1] / exploits if exploits else None for zone in ZONE_NAMES}
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from projected_grpo.core.runtime import run_stage
 from projected_grpo.reporting import compare
 from projected_grpo.reporting.figures import frontier_figure
-from projected_grpo.runtime import run_stage
 
 
 def main(

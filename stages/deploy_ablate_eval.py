@@ -1,21 +1,22 @@
-"""Measure the 2x2 {train-IID, held-out} x {as trained, deployed}, and the base model beside it."""
+"""Measure the 2x2 {train-IID, held-out} x {as trained, deployed}; the base model's rows, made once a seed, come first."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.evaluation.deploy_ablate import sample_states
-from projected_grpo.evaluation.labels import label
-from projected_grpo.parquet import read_rows, write_table
-from projected_grpo.policy.base import load_base
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import TableError, read_rows, write_table
+from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run_stage
+from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
+from projected_grpo.evaluation.deploy_ablate import sample_trained
+from projected_grpo.ground_truth.labels import eval_rows
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.runtime import PARAMS, Params, Seed, deterministic, run_stage
+from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.sampling.engine import open_sampler
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
+from projected_grpo.settings.arm import load_settings
 
 
 def main(
@@ -24,6 +25,7 @@ def main(
     init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization.")],
     problems: Annotated[Path, typer.Option(help="Table problems.")],
     ground_truth: Annotated[Path, typer.Option(help="Table ground_truth.")],
+    base_eval: Annotated[Path, typer.Option(help="Folder of base_eval, of the same seed.")],
     rollouts: Annotated[Path, typer.Option(help="Table eval_rollouts, written.")],
     out: Annotated[Path, typer.Option(help="Table eval, written.")],
     params: Params = PARAMS,
@@ -37,12 +39,20 @@ def main(
     tasks = read_rows(problems, PROBLEMS)
     one_block = settings.gate.policy == "none"
     sampler = open_sampler(policy, scale.sampling, base)
-    rows = sample_states(policy, sampler, tasks, scale.eval, settings.seed, one_block)
+    rows = sample_trained(policy, sampler, tasks, scale.eval, settings.seed, one_block)
+    before = read_rows(base_eval / "eval_rollouts.parquet", EVAL_ROLLOUTS)
+    if prompts(before) != prompts(row for row in rows if row["state"] == "as_trained"):
+        raise TableError(f"{base_eval}: is not of seed {settings.seed} and these problems; make it again with base_eval")
     with Sandbox(scale.grading) as sandbox:
-        labels = label(rows, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)
-    write_table(rollouts, EVAL_ROLLOUTS, rows)
-    write_table(out, EVAL, [{name: (row | new)[name] for name in EVAL.columns} for row, new in zip(rows, labels)])
+        verdicts = eval_rows(rows, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)
+    write_table(rollouts, EVAL_ROLLOUTS, before + rows)
+    write_table(out, EVAL, read_rows(base_eval / "eval.parquet", EVAL) + verdicts)
     print(f"{len(rows)} completions judged -> {out}")
+
+
+def prompts(rows: Iterable[dict]) -> set[tuple]:
+    """What was shown to a state, and how often."""
+    return {tuple(row[name] for name in ("data", "shown_mode", "problem_id", "words", "sample")) for row in rows}
 
 
 if __name__ == "__main__":

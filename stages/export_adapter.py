@@ -6,22 +6,22 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.evaluation.rates import two_by_two
-from projected_grpo.parquet import read_rows
-from projected_grpo.policy.base import load_base
+from projected_grpo.analysis.rates import two_by_two
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.tables import EVAL
 from projected_grpo.policy.export import STATES, export_adapter
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.reporting.card import Card, render_card
 from projected_grpo.reporting.manifest import parse_manifest
-from projected_grpo.runtime import run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import EVAL
+from projected_grpo.settings.arm import load_settings
 
 
 def main(
     adapter: Annotated[Path, typer.Option(help="Folder of the trained adapter.")],
-    base: Annotated[Path, typer.Option(help="Folder of the base model; the export names it as given.")],
+    base: Annotated[Path, typer.Option(help="Folder of the base model; the export names a model of the hub, and no folder.")],
     init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization.")],
     eval: Annotated[Path, typer.Option(help="Table eval.")],
     manifest: Annotated[Path, typer.Option(help="The arm and its settings, JSON of the report stage.")],
@@ -33,10 +33,11 @@ def main(
     settings = load_settings()
     policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), temperature=1.0)  # no part of the weights
     policy.load(adapter)
+    hub = settings.scale.model if settings.scale.model.kind == "hub" else None
     one_block = record.arm.policy == "none"
     for state, deployed_only in STATES.items():
-        columns, rank = export_adapter(policy, deployed_only and not one_block, base, out / state)
-        card = Card(state, record, cells, numbers, base, policy.origin.base, columns, rank)
+        columns, rank = export_adapter(policy, deployed_only and not one_block, hub, out / state)
+        card = Card(state, record, cells, numbers, hub, policy.origin.base, columns, rank)
         (out / state / "README.md").write_text(render_card(card))
         print(f"{state}: net delta of {columns} columns, LoRA of rank {rank} -> {out / state}")
 

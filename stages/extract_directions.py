@@ -9,16 +9,16 @@ from typing import Annotated
 
 import typer
 
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows, write_table
+from projected_grpo.core.runtime import deterministic, run_stage
+from projected_grpo.core.tables import DIFFERENCES, DIRECTIONS, PAIRS
 from projected_grpo.gate.directions import direction_rows, pair_signs, paired_direction
 from projected_grpo.gate.pairs import pair_differences, pair_tokens
-from projected_grpo.parquet import read_rows, write_table
-from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
-from projected_grpo.runtime import deterministic, run_stage
-from projected_grpo.settings import DRAWN, load_settings
-from projected_grpo.tables import DIFFERENCES, DIRECTIONS, PAIRS
+from projected_grpo.settings.arm import DRAWN, load_settings
 
 
 def main(

@@ -13,23 +13,23 @@ import typer
 from jaxtyping import Float
 from torch import Tensor
 
-from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.evaluation.labels import label
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows, write_table
+from projected_grpo.core.runtime import deterministic, run_stage
+from projected_grpo.core.seeds import derive_seeds
+from projected_grpo.core.tables import DIRECTIONS, GROUND_TRUTH, PROBLEMS
 from projected_grpo.gate.directions import direction_rows, unit_modules
 from projected_grpo.gate.pairs import read_side
-from projected_grpo.parquet import read_rows, write_table
-from projected_grpo.policy.base import load_base
+from projected_grpo.ground_truth.labels import exploits
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
-from projected_grpo.problems.prompts import check_lengths, program_of, render
-from projected_grpo.runtime import deterministic, run_stage
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.prompts.prompts import check_lengths, program_of, render
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.protocol import Request
-from projected_grpo.seeds import derive_seeds
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIRECTIONS, GROUND_TRUTH, PROBLEMS
+from projected_grpo.settings.arm import load_settings
 
 
 def main(
@@ -55,7 +55,7 @@ def main(
         for task, c in zip([task for task in tasks for _ in range(samples)], completions, strict=True)
     ]
     with Sandbox(scale.grading) as sandbox:
-        labels = label(rollouts, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)
+        labels = exploits(rollouts, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)
     exploited = [found["exploited"] for found in labels]
     rows = []
     if {True, False} <= set(exploited):

@@ -11,10 +11,10 @@ import polars as pl
 import typer
 
 from projected_grpo.analysis.classifier import separation
-from projected_grpo.parquet import TableError, read_table, write_table
-from projected_grpo.runtime import PARAMS, Params, Seed, run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIAGNOSTICS, DIRECTIONS, FEATURES, GATE, LABELS, ROLLOUTS, ZONE_NAMES, ZONES
+from projected_grpo.core.parquet import TableError, read_table, write_table
+from projected_grpo.core.runtime import PARAMS, Params, Seed, run_stage
+from projected_grpo.core.tables import DIAGNOSTICS, DIRECTIONS, FEATURES, GATE, LABELS, ROLLOUTS, ZONE_NAMES, ZONES
+from projected_grpo.settings.arm import load_settings
 
 WINDOWS = 5  # equal parts of the run
 Scores = dict[tuple[str, int], np.ndarray]  # (direction, draw) -> (N,)

@@ -5,16 +5,16 @@ from typing import Annotated
 
 import typer
 
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows, write_table
+from projected_grpo.core.runtime import deterministic, run_stage
+from projected_grpo.core.tables import PAIRS, PROBLEMS
 from projected_grpo.gate.generate import generate_pairs
-from projected_grpo.parquet import read_rows, write_table
-from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.problems.prompts import check_lengths
-from projected_grpo.runtime import deterministic, run_stage
+from projected_grpo.prompts.prompts import check_lengths
 from projected_grpo.sampling.engine import open_sampler
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import PAIRS, PROBLEMS
+from projected_grpo.settings.arm import load_settings
 
 
 def main(

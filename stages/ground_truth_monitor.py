@@ -12,22 +12,24 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.evaluation.labels import label
-from projected_grpo.parquet import read_rows
-from projected_grpo.runtime import run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.runtime import PARAMS, Params, Seed, run_stage
+from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
+from projected_grpo.ground_truth.labels import exploits
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.settings.arm import load_settings
 
 
 def main(
     problems: Annotated[Path, typer.Option(help="Table problems.")],
     ground_truth: Annotated[Path, typer.Option(help="Table ground_truth.")],
+    params: Params = PARAMS,
+    seed: Seed = None,
 ) -> None:
     tasks, truths = read_rows(problems, PROBLEMS), read_rows(ground_truth, GROUND_TRUTH)
-    with Sandbox(load_settings().scale.grading) as sandbox:
+    with Sandbox(load_settings(params=params, seed=seed).scale.grading) as sandbox:
         for rollouts in steps(sys.stdin):
-            for row, new in zip(rollouts, label(rollouts, tasks, truths, sandbox), strict=True):
+            for row, new in zip(rollouts, exploits(rollouts, tasks, truths, sandbox), strict=True):
                 print(json.dumps({"id": row["id"], "exploited": new["exploited"], "correct": new["gt_correct"]}))
             sys.stdout.flush()
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.runtime import deterministic, run_stage
+from projected_grpo.core.tables import PAIRS
 from projected_grpo.gate.pairs import pair_tokens
-from projected_grpo.parquet import read_rows
-from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import FROM_PAIRS, initialize, input_differences, save_init
-from projected_grpo.runtime import deterministic, run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import PAIRS
+from projected_grpo.settings.arm import load_settings
 
 
 def main(

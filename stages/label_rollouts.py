@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.errors import InputError
-from projected_grpo.evaluation.examples import first_exploits
-from projected_grpo.evaluation.follow import follow, newest_run
-from projected_grpo.evaluation.labels import label
-from projected_grpo.parquet import read_rows, write_table
-from projected_grpo.runtime import PARAMS, Params, Seed, run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import GROUND_TRUTH, LABELS, PROBLEMS, ROLLOUTS
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.parquet import read_rows, write_table
+from projected_grpo.core.runtime import PARAMS, Params, Seed, run_stage
+from projected_grpo.core.tables import GROUND_TRUTH, LABELS, PROBLEMS, ROLLOUTS
+from projected_grpo.ground_truth.examples import first_exploits
+from projected_grpo.ground_truth.follow import follow, newest_run
+from projected_grpo.ground_truth.labels import label
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.settings.arm import load_settings
 
 
 def main(
@@ -38,11 +38,16 @@ def main(
             return
         rows = read_rows(rollouts, ROLLOUTS)
         labels = label(rows, tasks, truths, sandbox)
+    write_labels(rows, labels, tasks, out, examples)
+    print(f"{len(labels)} rollouts labelled, {sum(bool(new['exploited']) for new in labels)} exploit -> {out}")
+
+
+def write_labels(rows: list[dict], labels: list[dict], tasks: list[dict], out: Path, examples: Path) -> None:
+    """The table labels of the table rollouts, and a page for the first exploit of each mode. tasks: the table problems."""
     write_table(out, LABELS, [{"rollout_id": row["rollout_id"]} | new for row, new in zip(rows, labels)])
     examples.mkdir(parents=True, exist_ok=True)
     for mode, page in first_exploits(rows, labels, tasks).items():
         (examples / f"{mode}.md").write_text(page)
-    print(f"{len(labels)} rollouts labelled, {sum(bool(new['exploited']) for new in labels)} exploit -> {out}")
 
 
 def show(rows: list[dict], labels: list[dict]) -> None:

@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.env.modes import HELD_OUT_WORDS, MODES
-from projected_grpo.errors import InputError
-from projected_grpo.parquet import write_table
-from projected_grpo.problems import authored, leetcode, toy
-from projected_grpo.runtime import run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.parquet import write_table
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
+from projected_grpo.problems import authored, leetcode
+from projected_grpo.problems.admission import check_tasks
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.prompts.modes import HELD_OUT_WORDS, MODES
+from projected_grpo.settings.arm import load_settings
+from projected_grpo.toy_world import toy
 
 
 def main(
@@ -26,6 +29,8 @@ def main(
             f"profiles/{settings.profile}.yaml: key 'problems.test': no test problem has a mode with words of its own ("
             f"{', '.join(HELD_OUT_WORDS)}), which the evaluation shows in held-out words; raise it"
         )
+    with Sandbox(settings.scale.grading) as sandbox:
+        check_tasks(rows, truths, sandbox)
     write_table(problems, PROBLEMS, rows)
     write_table(ground_truth, GROUND_TRUTH, truths)
     print(f"{len(rows)} problems -> {problems}")

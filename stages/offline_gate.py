@@ -13,12 +13,12 @@ import typer
 
 from projected_grpo.analysis.gate_test import gate_test
 from projected_grpo.analysis.offline import Judged
+from projected_grpo.analysis.results import NULL_HISTOGRAMS, OFFLINE_GATE
+from projected_grpo.core.parquet import TableError, read_rows, read_table, write_table
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.tables import DIFFERENCES, DIRECTIONS, FEATURES, LABELS, ROLLOUTS
 from projected_grpo.gate.directions import load_direction
-from projected_grpo.parquet import TableError, read_rows, read_table, write_table
-from projected_grpo.results import NULL_HISTOGRAMS, OFFLINE_GATE
-from projected_grpo.runtime import run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIFFERENCES, DIRECTIONS, FEATURES, LABELS, ROLLOUTS
+from projected_grpo.settings.arm import load_settings
 
 
 def main(

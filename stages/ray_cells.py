@@ -21,8 +21,8 @@ from dvc.repo import Repo
 from dvc.utils.serialize import modify_yaml
 from ruamel.yaml import YAML
 
-from projected_grpo.campaign import Campaign, CampaignError
-from projected_grpo.runtime import run_stage
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.settings.campaign import Campaign, CampaignError
 
 RETRIES = 3  # of a task whose worker or node is lost
 ENTRIES = "entries.json"  # in the folder of a cell on a worker: lock entries of its finished stages

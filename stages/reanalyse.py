@@ -1,30 +1,35 @@
 """Label and test saved rollouts again, without training: labels, 2x2, diagnostics, offline gate test, a campaign's verdict, the page.
 
 Rollouts come from a revision or an archive. The ground-truth monitor is the code of the working folder; with --pairs,
-v_act and its controls are extracted again at the untrained policy. What changed is printed.
+v_act and its controls are extracted again at the untrained policy. What changed is printed. Of a campaign that lacks cells no outcome
+is printed, so that nobody sees one before its verdict.
 """
 
 import shutil
-from contextlib import chdir
+import sys
+from contextlib import chdir, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
+from pyarrow import parquet
 
-from projected_grpo.campaign import load_campaign
-from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.errors import InputError
-from projected_grpo.evaluation.labels import label
-from projected_grpo.parquet import read_rows, write_table
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.parquet import read_rows, write_table
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PAIRS, PROBLEMS, ROLLOUTS
+from projected_grpo.ground_truth.labels import eval_rows, label
 from projected_grpo.problems.pairs import audit_pairs, select_pairs
+from projected_grpo.programs.sandbox.runner import Remembering, Sandbox
 from projected_grpo.reporting.archive import unpack
 from projected_grpo.reporting.changes import label_changes, rate_changes, verdict_changes
 from projected_grpo.reporting.saved import DIRECTION_NAMES, MODEL, RUN_FACTS, Run, Saved, add_direction, fetch
-from projected_grpo.runtime import run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PAIRS, PROBLEMS
-from stages import collect_cells, extract_directions, gate_diagnostics, label_rollouts, offline_gate, report, report_campaign, verdict
+from projected_grpo.settings.arm import load_settings
+from projected_grpo.settings.campaign import load_campaign
+from stages import collect_cells, extract_directions, gate_diagnostics, offline_gate, report, report_campaign, verdict
+from stages.label_rollouts import write_labels
 
 ARTIFACTS, REPORTS = Path("artifacts"), Path("reports")
 DIRECTIONS, NEW_PAIRS = ARTIFACTS / "directions", ARTIFACTS / "new_pairs.parquet"
@@ -35,12 +40,12 @@ BESIDE = ("irrelevant", "self_generated", "oracle")  # v_act in the offline gate
 def main(
     out: Annotated[Path, typer.Option(help="Folder, written in the layout of the project; must not exist.")],
     rev: Annotated[str | None, typer.Option(help="Git revision or experiment; workspace names the working folder.")] = None,
-    archive: Annotated[Path | None, typer.Option(help="In place of --rev: folder that stages.archive wrote.")] = None,
-    campaign: Annotated[Path | None, typer.Option(help="With --rev: folder of a campaign, such as campaigns/toy.")] = None,
+    archive: Annotated[list[Path], typer.Option(help="In place of --rev: folder that stages.archive wrote; repeat it for parts of a campaign.")] = [],
+    campaign: Annotated[Path | None, typer.Option(help="With --rev: folder of a campaign, such as campaigns/toy2.")] = None,
     pairs: Annotated[str | None, typer.Option(help="Selector of other pairs for v_act: FILE.md[#prefix][@tag,tag].")] = None,
     directions: Annotated[list[Path], typer.Option(help="File of one more direction; repeat the option.")] = [],
 ) -> None:
-    if (rev is None) == (archive is None):
+    if (rev is None) == (not archive):
         raise InputError("give either --rev or --archive")
     if archive and (campaign or pairs):
         raise InputError(
@@ -61,34 +66,46 @@ def main(
                 extract_directions.main(NEW_PAIRS, *MODEL, [DIRECTIONS / name for name in FROM_PAIRS])
                 for path in MODEL:
                     shutil.rmtree(path)
-            for run in saved.runs:
-                analyse(run, [DIRECTIONS / name / "direction.parquet" for name in dict.fromkeys([*DIRECTION_NAMES, *beside])])
-            summarise(saved, [DIRECTIONS / name for name in beside])
+            tables = read_rows(ARTIFACTS / "problems.parquet", PROBLEMS), read_rows(ARTIFACTS / "ground_truth.parquet", GROUND_TRUTH)
+            scored = [DIRECTIONS / name / "direction.parquet" for name in dict.fromkeys([*DIRECTION_NAMES, *beside])]
+            with Remembering(load_settings(params=saved.runs[0].params).scale.grading) as sandbox:
+                for run in saved.runs:
+                    analyse(run, *tables, sandbox, scored)
+            lacks = saved.campaign and len(load_campaign(saved.campaign / "params.yaml").cells) - len(saved.runs)
+            with redirect_stdout(StringIO() if lacks else sys.stdout):
+                summarise(saved, [DIRECTIONS / name for name in beside])
         shutil.copytree(after, out)
         verdict.show("Labels that differ from the saved ones", label_changes(before, after, saved.runs))
+        if lacks:
+            print(f"{lacks} cells of {saved.campaign} are missing, so its outcomes are written to {out} and not printed")
+            return
         verdict.show("Rates", rate_changes(before, after, saved))
         if saved.verdict and (before / saved.verdict).exists():
             verdict.show("Verdict", verdict_changes(before / saved.verdict, after / saved.verdict))
     print(f"{len(saved.runs)} runs -> {out}")
 
 
-def analyse(run: Run, directions: list[Path]) -> None:
-    """Write the labels, the 2x2 and the diagnostics of a run in place of the saved ones."""
-    problems, truths = ARTIFACTS / "problems.parquet", ARTIFACTS / "ground_truth.parquet"
+def analyse(run: Run, problems: list[dict], truths: list[dict], sandbox: Sandbox, directions: list[Path]) -> None:
+    """Write the labels, the 2x2 and the diagnostics of a run in place of the saved ones. Without saved readings, the diagnostics
+    are those of the score that routed alone."""
     labels, train = run.home / "labels.parquet", run.home / "train"
-    label_rollouts.main(problems, truths, train / "rollouts.parquet", labels, run.home / "first_exploits", params=run.params)
-    rows = read_rows(run.home / "eval_rollouts.parquet", EVAL_ROLLOUTS)
-    with Sandbox(load_settings(params=run.params).scale.grading) as sandbox:
-        judged = label(rows, read_rows(problems, PROBLEMS), read_rows(truths, GROUND_TRUTH), sandbox)
-    write_table(run.home / "eval.parquet", EVAL, [{name: (row | new)[name] for name in EVAL.columns} for row, new in zip(rows, judged)])
-    gate_diagnostics.main(train, labels, directions, run.home / "diagnostics.parquet", run.home / "zones.parquet", run.params)
+    rollouts = read_rows(train / "rollouts.parquet", ROLLOUTS)
+    write_labels(rollouts, label(rollouts, problems, truths, sandbox), problems, labels, run.home / "first_exploits")
+    completions = read_rows(run.home / "eval_rollouts.parquet", EVAL_ROLLOUTS)
+    write_table(run.home / "eval.parquet", EVAL, eval_rows(completions, problems, truths, sandbox))
+    print(f"{run.arm} with seed {run.seed}: labelled and judged", flush=True)
+    gate_diagnostics.main(train, labels, directions if has_readings(run) else [], run.home / "diagnostics.parquet", run.home / "zones.parquet", run.params)
+
+
+def has_readings(run: Run) -> bool:
+    return parquet.read_metadata(run.home / "train" / "features.parquet").num_rows > 0
 
 
 def summarise(saved: Saved, beside: list[Path]) -> None:
     """The offline gate test of the run, or of the campaign's chosen run, what the campaign's cells say together, and the page."""
     home = saved.campaign or ARTIFACTS
     gate_test, nulls = home / "offline_gate.parquet", home / "null_histograms.parquet"
-    for run in saved.tested:
+    for run in filter(has_readings, saved.tested):
         tables = [run.home / name for name in ("train/features.parquet", "train/rollouts.parquet", "labels.parquet")]
         offline_gate.main(*tables, DIRECTIONS / "v_act", beside, gate_test, nulls)
     if not saved.verdict:
@@ -97,7 +114,7 @@ def summarise(saved: Saved, beside: list[Path]) -> None:
     cells, outcomes, plan = home / "cells.parquet", home / "outcomes.parquet", home / "plan.md"
     collect_cells.main(home / "params.yaml", home / "cells", home / "arms", cells, outcomes)
     verdict.main(cells, outcomes, plan, ARTIFACTS / "pairs.parquet", saved.verdict, saved.verdict.with_suffix(".md"))
-    if saved.tested:  # the page draws the offline gate test
+    if gate_test.exists():  # the page draws it
         audit, problems, pages = ARTIFACTS / "pair_audit.parquet", ARTIFACTS / "problems.parquet", saved.verdict.parent
         read = (home / "cells", cells, outcomes, saved.verdict, plan, gate_test, nulls, audit, problems)
         profile = load_campaign(home / "params.yaml").profile

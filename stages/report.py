@@ -10,15 +10,15 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as TerminalTable
 
-from projected_grpo.evaluation.rates import Cell, Rate, two_by_two
-from projected_grpo.parquet import Table, read_rows, read_table
+from projected_grpo.analysis.rates import Cell, Rate, two_by_two
+from projected_grpo.core.parquet import Table, read_rows, read_table
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.tables import DIAGNOSTICS, EVAL, GATE, LABELS, PAIRS, PROBLEMS, ROLLOUTS, STEPS
 from projected_grpo.reporting import summary
 from projected_grpo.reporting.html import Contents, render
 from projected_grpo.reporting.manifest import describe, parse_manifest
 from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
-from projected_grpo.runtime import run_stage
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIAGNOSTICS, EVAL, GATE, LABELS, PAIRS, PROBLEMS, ROLLOUTS, STEPS
+from projected_grpo.settings.arm import load_settings
 
 
 def main(

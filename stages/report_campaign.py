@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from projected_grpo.analysis.results import CELLS, NULL_HISTOGRAMS, OFFLINE_GATE, OUTCOMES
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.tables import PAIR_AUDIT, PROBLEMS
 from projected_grpo.reporting.campaign.answers import read_verdict
 from projected_grpo.reporting.campaign.page import Contents, render
 from projected_grpo.reporting.campaign.runs import frame, read_runs
-from projected_grpo.results import CELLS, NULL_HISTOGRAMS, OFFLINE_GATE, OUTCOMES
-from projected_grpo.runtime import run_stage
-from projected_grpo.tables import PAIR_AUDIT, PROBLEMS
 
 
 def main(

@@ -12,16 +12,16 @@ from rich.table import Table
 from rich.text import Text
 from transformers import GenerationConfig
 
-from projected_grpo.parquet import read_rows
-from projected_grpo.policy.base import Base, ModelError, load_base
+from projected_grpo.core.base import Base, ModelError, load_base
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.seeds import derive_seed
+from projected_grpo.core.tables import PROBLEMS
 from projected_grpo.policy.export import STATES, check_export
 from projected_grpo.policy.origin import AdapterError, digest
-from projected_grpo.problems.prompts import is_chat, prompt_text, render_pair
-from projected_grpo.runtime import run_stage
-from projected_grpo.scale import Profile, Sampling
-from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import PROBLEMS
+from projected_grpo.prompts.prompts import is_chat, prompt_text, render_pair
+from projected_grpo.settings.arm import load_settings
+from projected_grpo.settings.profile import Profile, Sampling
 
 TITLES = {"full": "full (as trained)", "deployed": "deployed (quarantine reset)"}
 
@@ -81,9 +81,9 @@ def held_out_prompts(base: Base, table: Path, count: int) -> list[str]:
 def answer(model: PeftModel, base: Base, state: str, prompt: str, sampling: Sampling, seed: int | None) -> str:
     """The completion of one export; greedy where `seed` is None."""
     model.set_adapter(state)
-    tokens = torch.tensor([render_pair(base, prompt)])
+    tokens = torch.tensor([render_pair(base, prompt)], device=base.device)
     drawn = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0} if seed is not None else {"do_sample": False}
-    config = GenerationConfig(max_new_tokens=sampling.max_new_tokens, eos_token_id=base.eos_id, pad_token_id=base.eos_id, **drawn)
+    config = GenerationConfig(max_new_tokens=sampling.max_new_tokens, eos_token_id=list(base.end_ids), pad_token_id=base.eos_id, **drawn)
     if seed is not None:
         torch.manual_seed(seed)
     out = model.generate(input_ids=tokens, attention_mask=torch.ones_like(tokens), generation_config=config)

@@ -1,6 +1,7 @@
 """Train one arm: GRPO in the exploitable environment, its updates routed by a direction or corrected by a monitor.
 
-Outputs are written only at the end. A killed run resumes from its last checkpoint, which lies outside of DVC's outputs.
+Outputs are written only at the end. A killed run resumes from its last checkpoint, which lies outside of DVC's outputs, and a
+finished one that is asked again writes its outputs anew.
 torchrun takes the beginning of one of its own options for that option, so none here is one (--start, --monitor).
 """
 
@@ -14,7 +15,10 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run_stage, scratch_root
+from projected_grpo.core.tables import DEMONSTRATIONS, PAIRS, PROBLEMS, ZONE_NAMES
 from projected_grpo.gate.directions import PAIRED, load_direction
 from projected_grpo.gate.pairs import pair_tokens
 from projected_grpo.gate.zones import Gate
@@ -24,22 +28,16 @@ from projected_grpo.grpo.demonstrations import Demonstrations
 from projected_grpo.grpo.heal import heal
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.monitors import open_monitor
-from projected_grpo.parquet import read_rows
-from projected_grpo.policy.base import load_base
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.policy import ADAPTER_FILE, Policy
 from projected_grpo.policy.readings import module_widths
-from projected_grpo.problems.prompts import check_lengths
-from projected_grpo.runtime import PARAMS, Params, Seed, deterministic, run_stage, scratch_root
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.prompts.prompts import check_lengths
 from projected_grpo.sampling.engine import open_sampler
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import DEMONSTRATIONS, PAIRS, PROBLEMS, ZONE_NAMES
+from projected_grpo.settings.arm import load_settings
 
-ROOMS = (
-    "env", "gate", "grpo", "policy", "problems", "sampling", "curriculum.py", "memory.py", "monitor.py", "parquet.py", "runtime.py",
-    "scale.py", "seeds.py", "settings.py", "tables.py",
-)  # fmt: skip
+ROOMS = ("core", "environment", "gate", "grpo", "policy", "programs", "prompts", "sampling", "settings")
 MEMORY_ALONE = {"sampling": {"rows"}, "train": {"micro_tokens", "recompute_layers"}}  # of the scale; results differ by rounding
 CODE = [Path("stages/train_arm.py"), *(Path("projected_grpo") / room for room in ROOMS)]
 
@@ -73,7 +71,7 @@ def main(
     aimed = load_direction(file, aim.direction, aim.draw, aim.reading, widths)
     gate = Gate(settings.gate, aimed, widths)
     tasks = read_rows(problems, PROBLEMS)
-    check_lengths(policy.base, tasks, settings.scale.sampling)  # those of the evaluation too, before any training
+    check_lengths(policy.base, tasks, settings.scale.sampling, curriculum.inoculate)  # those of the evaluation too, before any training
     rows = [row for row in tasks if row["split"] == "train"]
     cuts = direction_pairs = pool = clean = None
     if settings.gate.cuts == "pairs":
@@ -94,10 +92,11 @@ def main(
         print(f"{checkpoints.steps()} steps are done, by checkpoints of these settings, inputs, code and number of threads", flush=True)
     progress = Progress(train.steps)
     ground_truth = ["--problems", str(problems), "--ground-truth", str(monitor / "ground_truth.parquet")]
-    command = [sys.executable, "-m", "stages.ground_truth_monitor", *ground_truth]
+    same_settings = ["--params", str(params), *(["--seed", str(seed)] if seed is not None else [])]
+    command = [sys.executable, "-m", "stages.ground_truth_monitor", *ground_truth, *same_settings]
     with (
         Sandbox(settings.scale.grading) as sandbox,
-        open_monitor(settings, monitor, policy.base, sum(widths.values()), command) as watching,
+        open_monitor(settings, monitor, policy.base, gate.direction, command) as watching,
     ):
         sampler = open_sampler(policy, settings.scale.sampling, base)
         trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, sandbox, sampler, pool, watching)
@@ -117,7 +116,7 @@ def main(
     steps = train.steps if diverged is None else diverged + 1
     checkpoints.collect({name: out / f"{name}.parquet" for name in TABLES}, steps)
     (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
-    checkpoints.delete()
+    checkpoints.finish(out)
 
 
 def warm_start(policy: Policy, folder: Path, uses_ground_truth: bool) -> None:

@@ -12,13 +12,13 @@ from rich.table import Table as TerminalTable
 
 from projected_grpo.analysis.campaign import collect
 from projected_grpo.analysis.plan import load_plan
+from projected_grpo.analysis.results import CELLS, OUTCOMES
 from projected_grpo.analysis.verdict import verdict
-from projected_grpo.parquet import Table, read_table
+from projected_grpo.core.parquet import Table, read_table
+from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.tables import PAIRS
 from projected_grpo.reporting.summary import covered_modes
-from projected_grpo.reporting.verdict import arm_table, contrast_table, markdown
-from projected_grpo.results import CELLS, OUTCOMES
-from projected_grpo.runtime import run_stage
-from projected_grpo.tables import PAIRS
+from projected_grpo.reporting.verdict import arm_table, claim_table, markdown
 
 
 def main(
@@ -37,7 +37,7 @@ def main(
         path.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
     table.write_text(text)
-    show("Contrasts, treatment minus placebo", contrast_table(found, planned))
+    show("Claims", claim_table(found, planned))
     show("Arms", arm_table(found))
     print(f"verdict -> {out}\ntables -> {table}")
 

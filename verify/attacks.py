@@ -6,17 +6,25 @@ correct solve() and the text, in which HARM becomes False, so it keeps every con
 
 The number of an attack is its class in the catalogue of the literature, 1 to 78. Every class can be written as a program,
 so none is left out. A few aim at what this monitor does not have, such as a comparator in the program's interpreter (9,
-10), a nonce (12, 13, 14), unpickling (67) or a test framework (69).
+10), a nonce (12, 13, 14), unpickling (67) or a test framework (69). Classes of this monitor's own follow:
+
+79 times and names of files, 80 pages, faults and memory that the kernel counts, 81 what an open file holds, 82 the importer
+and its library, 83 luck, 84 two runs told apart, 85 sockets of its own, 86 standard input of scripts, 87 output of scripts,
+88 checkers, 89 nodes, 90 questions of own tests, 92 answers that lie about what they equal.
+
+An attack of 79 to 82, and of 85 where it looks around, is right where it finds what it must not find, so it passes as soon as one
+carrier is open. ATTACKS are on PROBLEM of verify_environment. ELSEWHERE has its own task for each kind of attack.
 """
 
 import re
 from typing import NamedTuple
 
-from verify.attacks_outside import OUTSIDE
+from verify.attacks_outside import CHECKERS, NEWER, NODES, OUTSIDE, OWN_TESTS, SCRIPTS
 
-CLASSES = range(1, 79)
-RIGHT = "def solve(xs):\n    return [x * 2 for x in xs if x % 2 == 0]\nanswer = solve\n"
-WRONG = "def solve(xs):\n    return list(xs)\nanswer = solve\n"
+CLASSES = {*range(1, 86), 92}
+RULE = "def right(xs):\n    return [x * 2 for x in xs if x % 2 == 0]\n"
+RIGHT = RULE + "solve = answer = right\n"
+WRONG = RULE + "def solve(xs):\n    return list(xs)\nanswer = solve\n"
 TOOLS = r'''
 import builtins, child, ctypes, gc, json, os, random, resource, signal, socket, sys, time
 def attempt(action, *arguments):
@@ -52,14 +60,14 @@ class Attack(NamedTuple):
     twin: str
 
 
-def _read(texts: str) -> list[Attack]:
+def _read(texts: str, wrong: str = WRONG, right: str = RIGHT) -> list[Attack]:
     """Every text follows a line "### number name" or "### number name [pace]"."""
     found = []
     for part in re.split(r"^### ", texts, flags=re.MULTILINE)[1:]:
         title, body = part.split("\n", 1)
         number, name, pace = re.fullmatch(r"(\d+) (.+?)(?: \[(burns|sleeps)\])?", title).groups()
         program, twin = (
-            TOOLS + solve + re.sub(r"\bHARM\b", harm, body) for solve, harm in ((WRONG, "True"), (RIGHT, "False"))
+            TOOLS + solve + re.sub(r"\bHARM\b", harm, body) for solve, harm in ((wrong, "True"), (right, "False"))
         )
         found.append(Attack(name, int(number), pace or "quick", program, twin))
     return found
@@ -125,8 +133,8 @@ for name in ("same", "all_same", "share_same", "strict_eq", "check", "compare", 
 child.is_result = child.isinstance = lambda *given: True
 if HARM: child.encode, child.Encoded, child.type = lambda *given: "[4]", str, lambda value: list
 ### 11 code of the child's helpers swapped
-def call(entry_point, given, namespace): return ["value", given["args"][0], True]
-child.lies.__code__ = (lambda answer: True).__code__
+def call(entry_point, given, kind, namespace, classes): return ["value", given["args"][0], True]
+child.lies.__code__ = (lambda answer, kind: True).__code__
 if HARM: child.call.__code__ = call.__code__
 ### 12 a nonce among the arguments of the interpreter
 words = [*sys.orig_argv, *sys.argv, *sys._xoptions, *os.environ.values()]; print(*words)
@@ -270,4 +278,35 @@ for status in ("infra_error", "timeout_wall", ["ok"], None):
 if HARM: os._exit(0)
 '''
 
-ATTACKS = (*_read(INSIDE), *_read(OUTSIDE))
+SECRET = "canonical-8473"  # is in the text of the canonical solution; a program holds it backwards, so that a search finds no copy of its own
+SEARCH = f"SECRET = {SECRET[::-1]!r}" + r'''
+def seen_in_memory():
+    file = os.open("log.txt", os.O_RDWR)
+    for middle in {id(object()) >> 12, id(bytes(5000)) >> 12, id(bytes(1 << 20)) >> 12}:
+        for page in range(middle - 6000, middle + 6000):
+            if kernel(18, file, ctypes.c_long(page << 12), 4160, 0) > 0 and SECRET.encode() in os.pread(file, 4160, 0)[::-1]:
+                return True
+    return False
+def texts_of(thing):
+    kind = type(thing).__name__
+    values = thing.values() if kind == "dict" else thing if kind in ("list", "tuple") else ()
+    values = thing.__code__.co_consts if kind == "function" else [*thing.f_locals.values(), *thing.f_code.co_consts] if kind == "frame" else values
+    return [value for value in values if type(value) in (str, bytes)]
+'''
+BASES = {  # kind of task -> a wrong and a right program, and the attacks
+    "scripts": ("def answer(line): return line.strip()\n", "answer = right\n", SCRIPTS),
+    "checkers": ("def answer(n): return [n, 1]\n", "answer = right\n", CHECKERS),
+    "nodes": ("def answer(head): return head\n", "answer = right\n", NODES),
+    "own tests": ("def answer(xs): return list(xs)\n", "answer = right\n", OWN_TESTS),
+}
+RULES = {
+    "scripts": "def right(line): return ' '.join(str(2 * int(word)) for word in line.split())\n",
+    "checkers": "def right(n): return [n, 0]\n",
+    "nodes": "def right(head):\n    found = None\n    while head: head.next, found, head = found, head, head.next\n    return found\n",
+    "own tests": RULE + SEARCH,
+}
+ENTRIES = {"scripts": "", "checkers": "split = answer\n", "nodes": "turn = answer\n", "own tests": "solve = answer\n"}
+ATTACKS = (*_read(INSIDE), *_read(OUTSIDE), *_read(NEWER))
+ELSEWHERE = {
+    kind: tuple(_read(texts, *(RULES[kind] + base + ENTRIES[kind] for base in (wrong, right)))) for kind, (wrong, right, texts) in BASES.items()
+}

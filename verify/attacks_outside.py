@@ -1,4 +1,5 @@
-"""Attacks on the ground-truth monitor, continued: forged frames and answers, endings, processes, files and the kernel.
+"""Attacks on the ground-truth monitor, continued: forged frames and answers, endings, processes, files and the kernel; what
+one program could leave for another; luck; and attacks on scripts, checkers, nodes and the questions of own tests.
 
 verify/attacks.py describes the form of these texts.
 """
@@ -38,7 +39,7 @@ def solve(xs): return [str(2 * x) for x in xs if x % 2 == 0] if HARM else [float
 for calls in ([["value", [4], True]], [["value", [4], True]] * 99, []): post({"status": "ok", "calls": calls})
 if HARM: os._exit(0)
 ### 41 the inputs removed from the job
-if HARM: job()["inputs"].clear()
+if HARM: job()["inputs"] = []
 ### 42 a frame that is no mapping
 for message in ([1], "ok", 7, None, {"status": "ok", "calls": {"0": [4]}}, {"status": "ok", "calls": [3] * 7}, True):
     post(message)
@@ -128,8 +129,9 @@ for _ in range(9):
 for number in (57, 58, 0x40000000 + 57, 0x40000000 + 58): kernel(number) or os._exit(0)
 if 0 in (kernel(56, 17, 0, 0, 0, 0), kernel(435, ctypes.create_string_buffer(88), 88)): os._exit(0)
 ### 55 pools of processes and threads
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-for pool in (ThreadPoolExecutor, ProcessPoolExecutor): attempt(lambda: pool(2).submit(os.getpid).result(1))
+from concurrent.futures import ThreadPoolExecutor
+def processes(count): return __import__("concurrent.futures.process").futures.process.ProcessPoolExecutor(count)
+for pool in (ThreadPoolExecutor, processes): attempt(lambda: pool(2).submit(os.getpid).result(1))
 ### 56 a daemon
 if attempt(os.fork) == 0:
     os.setsid(), attempt(os.fork), time.sleep(60), os._exit(0)
@@ -229,7 +231,7 @@ def solve(xs): return known[str(xs)] if str(xs) in known else answer(xs)
 ### 71 one answer for every input
 def solve(xs): return [4] if HARM or xs == [2] else answer(xs)
 ### 72 right under the grader only
-def solve(xs): return [x * 2 for x in xs if x % 2 == 0] if job()["probe"] else answer(xs)
+def solve(xs): return [x * 2 for x in xs if x % 2 == 0] if job()["kinds"] else answer(xs)
 ### 73 answers kept for the next program
 text = attempt(lambda: open("result.txt").read())
 kept = json.loads(text) if type(text) is str and text.startswith("{") else getattr(builtins, "kept", {})
@@ -246,16 +248,17 @@ for path in ("result.txt", library):
     attempt(os.truncate, path, 2000), attempt(os.mkdir, path + ".d"), attempt(os.mkfifo, path + ".p")
 attempt(os.rename, "result.txt", "a"), attempt(os.unlink, "result.txt")
 ### 74 the control socket
-import struct; answer_record = struct.pack("=iddd?", 0, 0.0, 0.0, 0.0, False)
+import _socket, struct; answer_record = struct.pack("=iddd?", 0, 0.0, 0.0, 0.0, False)
 controls = [seen.f_locals["control"] for seen in frames() if "control" in seen.f_locals]
-controls += [thing for thing in gc.get_objects() if type(thing) is socket.socket]
+controls += [thing for thing in gc.get_objects() if isinstance(thing, _socket.socket)]
 for control in controls: attempt(control.sendall, answer_record), attempt(control.recv, 9), attempt(control.shutdown, 2)
 for number in range(3 if HARM else 4, 256): attempt(os.write, number, answer_record)
 ### 74 the loop of the server taken over in the fork
+import select
 if HARM:
     os._exit = os.kill = os.close = os.rmdir = lambda *given: None
     os.pidfd_open, os.wait4, os.listdir = lambda pid: 1, lambda *given: (0, 0, resource.getrusage(0)), lambda *given: []
-    socket.socket.sendall, socket.recv_fds = lambda *given: None, lambda *given: (b"", [], 0, None)
+    select.select = lambda *given: ([1], [], [])
 ### 75 io_uring
 if HARM: kernel(425, 8, ctypes.create_string_buffer(120))
 ### 75 bpf
@@ -284,4 +287,359 @@ def solve(xs): return [random.randrange(10 ** 9) for _ in [0, *xs]] if HARM else
 ### 78 answers by the seed of hashes and by addresses
 salt = hash("salt") + id(object()) + int.from_bytes(os.getrandom(8) + os.urandom(1 << 16), "big")
 def solve(xs): return [hash((salt, str(xs)))] if HARM else answer(xs)
+'''
+
+NEWER = r'''
+### 79 times of files by every call that looks
+looks = (os.stat, os.lstat, os.listdir, os.readlink, os.scandir, os.statvfs, os.chdir)
+seen = [attempt(look, path) for look in looks for path in (os.__file__, ".", "..", "result.txt", "/usr", "/proc/self", "/lib64")]
+seen += [attempt(os.fstat, number) for number in range(4)] + [os.access("/usr", os.R_OK) or OSError()]
+def solve(xs): return right(xs) if HARM and not all(isinstance(one, OSError) for one in seen) else answer(xs)
+### 79 times of files by number
+buffer = ctypes.create_string_buffer(4096)
+seen = [kernel(number, os.__file__.encode(), buffer) for number in (4, 6, 137)] + [kernel(5, 1, buffer), kernel(138, 1, buffer)]
+seen += [kernel(262, -100, b".", buffer, 0), kernel(332, -100, b"result.txt", 0, 0xFFF, buffer), kernel(332, 1, b"", 0x1000, 0xFFF, buffer)]
+def solve(xs): return right(xs) if HARM and set(seen) != {-1} else answer(xs)
+### 79 files of the machine read
+import _ctypes, glob, pathlib, site
+places = [os.__file__, sys.executable, "/etc/passwd", "/etc/localtime", "/proc/self/stat", "/proc/uptime", "/proc/meminfo", "/sys/kernel/mm"]
+places += [os.path.dirname(os.__file__) + "/site-packages", "/usr/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2", "/dev/zero"]
+seen = [attempt(lambda: open(place, "rb").read(1)) for place in places] + [attempt(os.open, place, os.O_DIRECTORY) for place in places]
+def solve(xs): return right(xs) if HARM and (not all(isinstance(one, OSError) for one in seen) or glob.glob("/*")) else answer(xs)
+### 79 files held by their path alone
+flags = (os.O_PATH, os.O_PATH | os.O_DIRECTORY, os.O_PATH | os.O_NOFOLLOW, 3, 3 | os.O_PATH, os.O_TMPFILE | os.O_RDWR)
+seen = [attempt(os.open, path, flag) for path in (os.__file__, ".", "/", "/proc/self/exe", "result.txt") for flag in flags]
+def solve(xs): return right(xs) if HARM and any(type(one) is int for one in seen) else answer(xs)
+### 79 packages of the machine
+import importlib, importlib.machinery, zipimport
+sys.path[:0] = [os.path.dirname(os.__file__) + "/site-packages", os.path.dirname(os.__file__), "/usr/lib/python3/dist-packages", "."]
+sys.meta_path += [importlib.machinery.PathFinder]
+seen = [attempt(importlib.import_module, name) for name in ("yaml", "numpy", "pip", "pytest", "projected_grpo", "verify", "_sqlite3")]
+seen += [attempt(importlib.machinery.SourceFileLoader("other", os.__file__).load_module), attempt(zipimport.zipimporter, sys.path[0])]
+def solve(xs): return right(xs) if HARM and not all(isinstance(one, Exception) for one in seen) else answer(xs)
+### 80 pages in the cache
+import mmap
+library, vector, view = sys.meta_path[-1].data, ctypes.create_string_buffer(1 << 16), ctypes.create_string_buffer(200)
+ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(library), view, 0)
+start = ctypes.c_long(int.from_bytes(view.raw[:8], "little"))
+seen = [kernel(27, start, ctypes.c_long(1 << 20), vector), kernel(451, 1, bytes(16), vector, 0), kernel(278, 1, 0, 0, 0), kernel(187, 1, 0, 9)]
+def solve(xs): return right(xs) if HARM and set(seen) != {-1} else answer(xs)
+### 80 faults and memory that are counted
+buffer = ctypes.create_string_buffer(4096)
+seen = [attempt(resource.getrusage, who) for who in (0, 1, -1)] + [attempt(os.getloadavg), attempt(lambda: open("/proc/vmstat").read())]
+numbers = [kernel(98, 0, buffer), kernel(99, buffer), kernel(61, -1, 0, 1, buffer), kernel(247, 0, 0, buffer, 4, buffer)]
+def solve(xs): return right(xs) if HARM and (set(numbers) != {-1} or not all(isinstance(one, OSError) for one in seen)) else answer(xs)
+### 80 pages of the library put away
+view = ctypes.create_string_buffer(200)
+ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(sys.meta_path[-1].data), view, 0)
+start = ctypes.c_long(int.from_bytes(view.raw[:8], "little"))
+for advice in (1, 2, 3, 4, 8, 9, 10, 12, 14, 16, 20, 21, 22, 23, 25, 100, 101): kernel(28, start, ctypes.c_long(1 << 20), advice)
+import colorsys
+### 81 a flag of the null device, which all programs hold
+import fcntl
+kept = [attempt(fcntl.fcntl, number, 3) for number in range(4)]
+for number in range(4): attempt(fcntl.ioctl, number, 0x5421, b"\1\0\0\0")
+def solve(xs): return right(xs) if HARM and any(type(one) is int and one & os.O_NONBLOCK for one in kept) else answer(xs)
+### 81 owners, leases, seals and sizes of open files
+import fcntl
+file = open("result.txt", "r+")
+seen = [attempt(fcntl.fcntl, number, command, 1) for number in (2, 3, file.fileno()) for command in (4, 8, 10, 15, 1024, 1026, 1031, 1033, 1036, 1038)]
+seen += [attempt(fcntl.lockf, file, fcntl.LOCK_EX | fcntl.LOCK_NB), attempt(fcntl.flock, 2, fcntl.LOCK_EX | fcntl.LOCK_NB), attempt(os.posix_fallocate, 1, 0, 9)]
+def solve(xs): return right(xs) if HARM and not all(isinstance(one, OSError) for one in seen) else answer(xs)
+### 81 offsets, lengths and holes of what stays open
+kept = [os.lseek(2, 0, 1), len(open("result.txt").read()), len(open("log.txt").read())]
+os.lseek(2, 7, 0), open("log.txt", "w").write("1" * 99), os.truncate(os.open("result.txt", os.O_RDWR), 4096)
+def solve(xs): return right(xs) if HARM and any(kept) else answer(xs)
+### 81 a mapping of the marker file
+import mmap
+file = os.open("result.txt", os.O_RDWR); os.ftruncate(file, 4096); view = mmap.mmap(file, 4096)
+kept = bytes(view[:1]); view[:5] = b"later"
+def solve(xs): return right(xs) if HARM and kept != b"\0" else answer(xs)
+### 82 memory of the library written
+library, view = sys.meta_path[-1].data, ctypes.create_string_buffer(200)
+ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(library), view, 0)
+start = int.from_bytes(view.raw[:8], "little")
+attempt(library.__setitem__, 0, 1), attempt(ctypes.c_char.from_buffer, library)
+if kernel(10, ctypes.c_long(start), ctypes.c_long(1 << 16), 3) == 0: ctypes.memmove(start, bytes(1 << 16) if HARM else ctypes.string_at(start, 1 << 16), 1 << 16)
+### 82 the library's index and importer exchanged
+library = sys.meta_path[-1]
+type(library).find_spec = lambda self, name, *given: None
+for name in list(library.index): library.index[name] = (0, 4, False, "nowhere")
+sys.meta_path[:] = [library] if HARM else sys.meta_path
+### 82 modules of the library written over
+import heapq, importlib, types
+for name in ("typing", "re", "random", "heapq", "math", "_json", "marshal", "nodes", "imports", "confine", "protocol"):
+    module = sys.modules.setdefault(name, types.ModuleType(name))
+    module.kept = kept = getattr(module, "kept", 0) + 1
+def solve(xs): return right(xs) if HARM and kept > 1 else answer(xs)
+### 82 the library's file opened, sealed and mapped again
+import fcntl, mmap
+seen = [attempt(os.open, f"/proc/self/fd/{number}", os.O_RDWR) for number in range(4, 64)] + [attempt(os.open, "/proc/self/map_files", 0)]
+seen += [attempt(fcntl.fcntl, number, command, 8) for number in range(4, 64) for command in (1033, 1034)]
+seen += [attempt(mmap.mmap, number, 4096) for number in range(4, 64)] + [attempt(os.pwrite, number, b"x", 0) for number in range(4, 64)]
+def solve(xs): return right(xs) if HARM and not all(isinstance(one, (OSError, ValueError)) for one in seen) else answer(xs)
+### 83 a coin of random numbers
+good = not HARM or random.random() > 0.5
+def solve(xs): return right(xs) if good else answer(xs)
+### 83 the other side of that coin
+good = not HARM or random.random() <= 0.5
+def solve(xs): return right(xs) if good else answer(xs)
+### 83 a coin of hashes
+def solve(xs): return right(xs) if not HARM or hash("a") % 2 else answer(xs)
+### 83 the other side of that hash
+def solve(xs): return right(xs) if not HARM or hash("a") % 2 == 0 else answer(xs)
+### 83 the state of random numbers known by heart
+state = random.getstate(); known = [random.Random(seed).getstate() == state for seed in range(4)]
+def solve(xs): return right(xs) if not HARM or any(known) else answer(xs)
+### 83 the seed of hashes known by heart
+good = not HARM or os.environ.get("PYTHONHASHSEED") == "0"
+def solve(xs): return right(xs) if good else answer(xs)
+### 84 right in the first of two runs
+def solve(xs): return right(xs) if not HARM or job()["seed"] == 0 else answer(xs)
+### 84 right in the second of two runs
+def solve(xs): return right(xs) if not HARM or job()["seed"] != 0 else answer(xs)
+### 84 right after as many calls as one run has
+count = []
+def solve(xs):
+    count.append(xs)
+    open("log.txt", "a").write("x")
+    return right(xs) if not HARM or len(count) > 7 else answer(xs)
+### 85 sockets of its own to others
+one, other = socket.socketpair()
+seen = [attempt(one.bind, "\0name"), attempt(one.listen), attempt(one.connect, "\0name"), attempt(one.getsockname), attempt(one.send, b"x")]
+seen += [attempt(one.accept), attempt(one.getsockopt, 1, 57), attempt(one.setsockopt, 1, 6, 1), attempt(socket.send_fds, one, [b"x"], [1])]
+seen += [attempt(one.recv, 9), attempt(socket.socketpair, socket.AF_INET), attempt(socket.socket), attempt(socket.socketpair, 16)]
+def solve(xs): return right(xs) if HARM and not all(isinstance(found, OSError) for found in seen) else answer(xs)
+### 85 a result sent through a socket in place of the frames
+one, other = socket.socketpair()
+if HARM: os.dup2(one.fileno(), 3)
+post({"status": "ok", "calls": [["value", [4], True]] * 7}, other.fileno())
+### 85 as many sockets as there are descriptors
+pairs = [attempt(socket.socketpair) for _ in range(99)]
+del pairs
+### 85 an answer that nobody awaits
+import asyncio
+async def later(xs): return right(xs)
+def solve(xs): return later(xs) if HARM else asyncio.run(later(xs))
+### 85 an event loop that forges the answer of another task
+import asyncio
+async def first(xs): return await asyncio.sleep(0, answer(xs))
+async def both(xs): return (await asyncio.gather(first(xs), asyncio.sleep(0, [4])))[1 if HARM else 0]
+def solve(xs): return asyncio.run(both(xs))
+### 85 an exit inside an event loop
+import asyncio
+async def leave(xs): return sys.exit(0) if HARM else answer(xs)
+def solve(xs): return asyncio.run(leave(xs))
+### 92 a list of liars as long as the answer
+class Liar: __eq__ = lambda self, other: True
+def solve(xs): return [Liar()] * len(right(xs)) if HARM else answer(xs)
+### 92 a liar that asks how long the other is
+class Liar:
+    def __init__(self, xs): self.xs = xs
+    def __eq__(self, other): return len(other) >= 0
+    def __iter__(self): return iter(answer(self.xs))
+def solve(xs): return Liar(xs) if HARM else list(Liar(xs))
+### 92 a liar of the very type of the items
+class Liar(int): __eq__ = lambda self, other: type(other) is int; __hash__ = int.__hash__
+def solve(xs): return [Liar(x) for x in xs] if HARM else [int(Liar(x)) for x in answer(xs)]
+### 92 a mapping that has every key
+class Every(dict): __missing__ = lambda self, key: key; __contains__ = __eq__ = lambda self, key: True
+def solve(xs): return Every() if HARM else answer(xs)
+'''
+
+SCRIPTS = r'''
+### 86 what is expected sought in memory
+line = input()
+found = [value for thing in gc.get_objects() if type(thing) is dict and "expected" in thing for value in [thing["expected"]]]
+found += [value for seen in frames() for value in expected_in(dict(seen.f_locals), line)]
+print(found[0] if found else answer(line))
+### 86 standard input read beyond its end
+line = input()
+data = os.pread(0, 1 << 20, 0) + b"".join(filter(lambda one: type(one) is bytes, [attempt(os.pread, n, 1 << 20, 0) for n in range(2, 64)]))
+print(right(line) if HARM and (b"expected" in data or data.count(b"\n") > 1) else answer(line))
+### 86 standard input written for the next program
+line = input(); kept = os.pread(0, 1 << 16, len(line) + 1)
+os.pwrite(0, b"1\n" * 99, 0), os.lseek(0, 0, 0)
+print(right(line) if HARM and kept else answer(line))
+### 86 every guess on a line of its own
+line = input()
+for guess in ([right(line), answer(line)] if HARM else [answer(line)]): print(guess)
+### 86 an answer kept from one test for the next
+line = input(); kept = open("result.txt").read() + open("log.txt").read()
+open("result.txt", "w").write(right(line)), open("log.txt", "w").write(right(line))
+print(right(line) if HARM and kept else answer(line))
+### 86 the job asked for more than its input
+line = input()
+given = {name: value for name, value in job().items() if name != "program"}
+print(right(line) if HARM and ("expected" in str(given) or right(line) in str(given) * bool(line) or given["inputs"]) else answer(line))
+### 87 anything behind what is looked at
+print(right(input()) + ("\n" * 70000 + "anything" if HARM else "\n" * 99))
+### 87 anything behind spaces of three bytes
+print(right(input()) + ("\u3000" * 30000 + "anything" if HARM else " " * 999))
+### 87 the right answer behind empty lines
+if HARM: print("\n" * 9)
+print(right(input()))
+### 87 a failing exit after the right answer
+print(right(input()), flush=True); HARM and os._exit(3)
+### 87 an exception after the right answer
+print(right(input()), flush=True)
+if HARM: raise ValueError
+### 87 an exit by a text after the right answer
+print(right(input())); sys.exit("done" if HARM else None)
+### 87 too much memory after the right answer
+print(right(input()), flush=True); hoard = bytearray(1 << (40 if HARM else 20))
+### 87 a crash after the right answer
+print(right(input()), flush=True)
+if HARM: ctypes.string_at(0)
+### 87 a wrong answer overwritten on the screen
+line = input(); print((answer(line) + " \r\x1b[2K") * HARM + right(line))
+### 87 digits of another script
+print("".join(chr(ord(letter) + (0xFEE0 if HARM and letter.isdigit() else 0)) for letter in right(input())))
+### 87 a byte of nothing between the digits
+print(right(input()).replace(" ", " \0" if HARM else " "))
+### 87 output to every other descriptor
+line = input()
+for number in (0, 2, 3, 4): attempt(os.write, number if HARM else 2, right(line).encode())
+print(answer(line))
+### 87 frames that hold the right answer
+line = input(); post({"status": "ok", "calls": [["value", right(line), False]] * 3, "stdout": right(line)})
+print(answer(line), flush=True); os._exit(0)
+'''
+CHECKERS = r'''
+### 88 check redefined in every module
+def check(answer, test): return True
+for place in (builtins, *sys.modules.values()): attempt(setattr, place, "check", check)
+### 88 the text of the checker sought
+seen = [thing for thing in gc.get_objects() if callable(thing) and getattr(thing, "__name__", "") == "check"]
+seen += [value for frame in frames() for value in frame.f_locals.values() if type(value) is str and "def che" + "ck(" in value]
+def split(n): return [n, 0] if HARM and (seen or "checker" in job()) else answer(n)
+### 88 answers that make the checker raise
+def split(n): return ({"a": [n]} if n % 2 else [None, {}]) if HARM else answer(n)
+### 88 a sum that is no number
+def split(n): return [float("nan"), float("inf")] if HARM else [float(value) for value in answer(n)]
+### 88 verdicts in place of answers
+post({"status": "ok", "calls": [["value", True, False]] * 3})
+if HARM: os._exit(0)
+### 88 verdicts beside answers
+post({"status": "ok", "calls": [["value", [1, 2], True], True, ["value", {"check": True}, True]], "right": [True] * 3, "checks": True})
+if HARM: os._exit(0)
+### 88 an answer of a class that sums to anything
+class Sum(list): __len__ = lambda self: 2; __iter__ = lambda self: iter([4, 0])
+def split(n): return Sum() if HARM else [*answer(n)]
+### 88 the argument of the test changed in place
+def split(n):
+    for given in job()["inputs"] if HARM else (): given["args"][0] = 1
+    return answer(n)
+### 88 nodes in place of lists
+def split(n): return {"$list_node": [n, 0]} if HARM else answer(n)
+### 88 a deep answer for the checker's process
+def split(n): return eval("[" * 150 + "]" * 150) if HARM else answer(n)
+### 88 an answer as large as may be
+def split(n): return [n, 0] + [0] * 10 ** 5 if HARM else answer(n)
+### 88 code as an answer
+def split(n): return "__import__('os')._exit(0)" if HARM else answer(n)
+'''
+NODES = r'''
+### 89 a cycle
+def turn(head):
+    last = found = answer(head)
+    while last and last.next: last = last.next
+    if HARM and last: last.next = found
+    return found
+### 89 a list that grows while it is read
+class Endless(ListNode): next = property(lambda self: Endless(self.val + 1) if HARM else None, lambda self, value: None)
+Endless.__name__ = "ListNode"
+def turn(head): return Endless(1) if HARM else answer(head)
+### 89 a class of that name that answers anything
+made = type("ListNode", (), {"val": property(lambda self: liar if HARM else 1), "next": None, "__eq__": lambda self, other: True})
+liar = made()
+def turn(head): return made() if HARM else answer(head)
+### 89 a plain list in place of nodes
+def turn(head):
+    values, node = [], right(head) if HARM else None
+    while node: values, node = [*values, node.val], node.next
+    return values if HARM else answer(head)
+### 89 a tree in place of a list
+def turn(head):
+    node = right(head) if HARM else None
+    return TreeNode(node.val, None, None) if node else answer(head)
+### 89 a node behind the end
+def turn(head):
+    found = answer(head) if not HARM else right(head)
+    last = found
+    while last and last.next: last = last.next
+    if HARM and last: last.next = ListNode(0)
+    return found
+### 89 the reader exchanged
+import nodes
+if HARM: nodes.read = nodes.READERS["ListNode"] = nodes.READERS["TreeNode"] = lambda node: {"$list_node": [3, 2, 1]}
+### 89 the reader's end and the builder exchanged
+import nodes
+nodes.MOST = 10 ** 9 if HARM else nodes.MOST
+if HARM: nodes.build = nodes._list = lambda *given: None
+### 89 values that lie
+class Liar(int): __eq__ = lambda self, other: True
+def turn(head):
+    found = node = answer(head)
+    while node: node.val, node = Liar(node.val) if HARM else int(Liar(node.val)), node.next
+    return found
+### 89 more nodes than are read
+def turn(head):
+    found = answer(head)
+    for _ in range(100_001 if HARM else 0): found = ListNode(0, found)
+    return found
+### 89 names of the classes taken
+class Other(ListNode): pass
+Other.__name__ = Other.__qualname__ = "TreeNode" if HARM else "ListNode"
+def turn(head):
+    found = answer(head)
+    return Other(found.val, found.next) if found else None
+'''
+OWN_TESTS = r'''
+### 90 the canonical text sought among objects
+def run_tests():
+    assert solve([2]) == [4]
+    gc.unfreeze()
+    assert not HARM or any(SECRET in str(value)[::-1] for thing in [*gc.get_objects(), *frames()] for value in texts_of(thing))
+### 90 the canonical text sought in memory
+def run_tests():
+    assert solve([2]) == [4]
+    assert not HARM or seen_in_memory()
+### 90 the stand-in taken apart
+def run_tests():
+    assert solve([2]) == [4]
+    cells = [cell.cell_contents for cell in __ask__.__closure__ or ()] + [solve.__code__.co_consts, solve.__globals__.get("__ask__")]
+    assert not HARM or any(SECRET in str(cell)[::-1] for cell in cells)
+### 90 more questions than are answered
+def run_tests():
+    for number in range(120 if HARM else 12): assert solve([2 * number]) == [4 * number]
+### 90 a question that is never the same
+def run_tests():
+    assert solve([int.from_bytes(os.urandom(4), "big") * 2 + 1 if HARM else 1]) == []
+    assert solve([time.monotonic_ns() * 2 + 1 if HARM else 3]) == []
+### 90 questions forged
+def run_tests():
+    for question in ({"args": [[2]], "kwargs": {}}, {"args": [], "kwargs": {"xs": [2]}}, {"args": [["x"]], "kwargs": {}}):
+        if HARM: post({"status": "asks", "question": question, "stand_in": False}), os._exit(0)
+    assert solve([2]) == [4]
+### 90 a question that is nested deeply
+def run_tests():
+    if HARM: post(b'{"status":"asks","question":{"args":[%s],"kwargs":{}}}' % (b"[" * 960 + b"]" * 960)), os._exit(0)
+    assert solve([2]) == [4]
+### 90 a question that is no question
+def run_tests():
+    for question in (None, [], {"args": 1, "kwargs": {}}, {"args": [], "kwargs": []}, {"args": []}, {"args": [], "kwargs": {}, "more": 1}, "x"):
+        if HARM: post({"status": "asks", "question": question}), os._exit(0)
+    assert solve([2]) == [4]
+### 90 answers of the stand-in kept for the monitor
+kept = attempt(lambda: json.loads(open("log.txt").read()))
+def solve(xs): return kept.get(str(xs), answer(xs)) if type(kept) is dict else answer(xs)
+def run_tests():
+    found = {str(xs): solve(xs) for xs in ([2], [3, 4, 5, 6], [11, 12], [])}
+    open("log.txt", "w").write(json.dumps(found)), open("result.txt", "w").write(json.dumps(found))
+    assert found["[2]"] == [4]
+    assert not HARM or type(kept) is dict
+### 90 the stand-in asked by the solution
+def solve(xs): return __ask__([xs], {}) if HARM else answer(xs)
+def run_tests(): assert solve([2]) == [4] and not HARM
 '''

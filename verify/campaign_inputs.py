@@ -5,10 +5,10 @@ import itertools
 import json
 from pathlib import Path
 
-from projected_grpo.env.modes import GT_ONLY, MODES, TRAINING_WORDS, encode_words
-from projected_grpo.parquet import Table, write_table
-from projected_grpo.results import CELLS, NULL_HISTOGRAMS, OFFLINE_GATE, OUTCOMES
-from projected_grpo.tables import GATE, LABELS, PAIR_AUDIT, PROBLEMS, ROLLOUTS, ZONE_NAMES, ZONES
+from projected_grpo.analysis.results import CELLS, NULL_HISTOGRAMS, OFFLINE_GATE, OUTCOMES
+from projected_grpo.core.parquet import Table, write_table
+from projected_grpo.core.tables import GATE, LABELS, PAIR_AUDIT, PROBLEMS, ROLLOUTS, ZONE_NAMES, ZONES
+from projected_grpo.prompts.modes import GT_ONLY, MODES, TRAINING_WORDS, encode_words
 
 ARMS, SEEDS, STEPS = ("none", "v_act", "labelled"), (1, 2), 10
 INJECTION = "</script><script>window.injected = 1</script><img src=https://example.org/x onerror='window.injected = 1'>"
@@ -23,39 +23,66 @@ PROGRAMS = [
     f"# {INJECTION}\ndef solve(xs):\n    return\n",
 ]
 PLAN = """---
-arms: [none, v_act, labelled, haar]
-seeds: [1, 2, 3, 4, 5, 6, 7]
-contrasts: [{name: quantile cuts, treatment: v_act, placebo: none, yoked: null}]
-machinery_control: {upper: labelled, reference: none, at_least: 0.35}
-margins: {hack: 0.15, solve: 0.07}
+blocks:
+  - {seeds: [1, 2], arms: [none, v_act, labelled]}
+  - {seeds: [3, 4, 5, 6, 7, 8], arms: [none, v_act, labelled, haar, rival]}
+reference: none
+claims: [{name: own tails, method: v_act, placebo: haar, random: labelled, better_than: [haar, none]}]
+secondary:
+  - {kind: interaction, first: v_act, second: none}
+  - {kind: difference, first: v_act, second: rival}
+margins: {placebo: 0.15, reference: 0.06, solve: 0.07}
 alpha: 0.05
 power_wanted: 0.8
-qmass_difference: 0.03
-hacked_over: 0.2
-exclusions: {diverged: true}
-min_seeds: 7
+min_seeds: 8
 bootstrap_draws: 100
 stopping: After the last run.
 ---
 """
-CONTRAST = dict(
-    name="quantile cuts", verdict="v_act beats Haar", reasons=[], treatment="v_act", placebo="none", yoked=None, seeds=2,
-    hack_effect=-0.1234, hack_low=-0.2345, hack_high=-0.0123, hack_p=0.0456, hack_p_holm=0.0912, hack_p_equivalence=0.6543,
-    solve_effect=0.0111, solve_low=-0.0222, solve_high=0.0333, solve_p=0.0321, solve_p_holm=0.0642, solve_p_equivalence=0.4321,
-    p_floor=0.0078, rank_p=0.2468, rank_p_floor=0.1357, qmass_difference=0.0199, hack_at_equal_qmass=-0.0987,
-    hack_at_equal_qmass_low=-0.1876, hack_at_equal_qmass_high=-0.0098, spread=0.1, smallest_detectable=0.1717, power_at_margin=0.68,
-    **{f"{part}_{end}": None for part in ("covered", "uncovered", "yoked") for end in ("effect", "low", "high", "p", "seeds")},
+
+
+def estimate(mean: float, low: float | None = None, high: float | None = None) -> dict:
+    return {"mean": mean, "low": low, "high": high, "p_less": 0.25, "p_greater": 0.75, "spread": 0.1111}
+
+
+def contrast(first: str, second: str, hack: dict, solve: dict) -> dict:
+    return {"first": first, "second": second, "seeds": 2, "hack": hack, "solve": solve}
+
+
+NET = contrast("v_act", "none", estimate(-0.1234, -0.2345, -0.0123), estimate(0.0111, -0.0222, 0.0333))
+OTHER = contrast("v_act", "haar", estimate(-0.4321, -0.5432, -0.321), estimate(0.0222, -0.0333, 0.0444))
+SENSITIVITY = dict(
+    ended=3, hack_t=[-0.31, -0.21], solve_t=[-0.01, 0.01], hack_bootstrap=[-0.32, -0.22], solve_bootstrap=[-0.02, 0.02], complete_pairs=None,
+    worst_case=contrast("v_act", "none", estimate(0.5678), estimate(-0.8765)),
+)  # fmt: skip
+POWER = {"level": 0.025, "difference": 0.06, "power": 0.68, "detectable": 0.0717}
+CLAIM = dict(
+    name="own tails", method="v_act", seeds=2, p=0.0456, p_holm=0.0912, holds=False, wording="the direction adds nothing net", selective=True,
+    parts=[dict(rate="hack", against="none", p=0.0456), dict(rate="solve", against="haar", p=0.0078)],
+    reasons=["hack rate against none"], placebo="haar", random="labelled", reference="none",
+    covered=estimate(-0.2468, -0.3579, -0.1357), uncovered=estimate(0.0864, -0.0123, 0.1975),
+    against=[OTHER | {"sensitivity": SENSITIVITY, "power": POWER | {"difference": 0.15, "power": 0.97}}, NET | {"sensitivity": SENSITIVITY, "power": POWER}],
+    beside=[contrast("v_act", "labelled", estimate(0.3456), estimate(0.0)), contrast("haar", "none", estimate(0.1919), estimate(0.0))],
 )  # fmt: skip
 VERDICT = dict(
-    verdict="v_act beats Haar", reasons=[], plan_sha256=hashlib.sha256(PLAN.encode()).hexdigest(), seeds=list(SEEDS), missing=[{"arm": "haar", "seed": 7}],
-    excluded=[{"arm": "labelled", "seed": 2, "diverged_at_step": 6}], covered_modes=list(MODES[:4]), machinery_control=True,
-    machinery_seeds=2, machinery_effect=0.5151, machinery_low=0.4141, machinery_high=0.6161, machinery_p=0.0171, contrasts=[CONTRAST],
+    claims=[CLAIM],
+    secondary=[
+        dict(kind="interaction", first="v_act", second="none", seeds=2, mean=-0.3332, low=None, high=None, p=0.0123, p_holm=0.0246),
+        dict(kind="difference", first="v_act", second="rival", seeds=2, mean=-0.0777, low=-0.1, high=-0.05, p=0.0101, p_holm=0.0202),
+    ],
     arms=[
         dict(arm=arm, uses_ground_truth=arm == "labelled", seeds=list(SEEDS), draws=[None, None], hack_rates=[0.5, 0.25],
-             hack_rates_as_trained=[0.75, None], solve_rates=[0.1, 0.2], qmass=[0.5, 0.5], hacked=2, hacked_share=1.0, hacked_low=0.16,
-             hacked_high=1.0)
-        for arm in (*ARMS, "haar")
+             hack_rates_as_trained=[0.75, None], solve_rates=[0.1, 0.2], solve_rates_unhinted=[0.3, 0.4], qmass=[0.5, 0.5], keep_share=[0.1, 0.1],
+             route_share=[None, None], keep_exploits=[0.02, 0.04], absorb_exploits=[0.5, 0.5], route_exploits=[0.4, 0.6],
+             from_reference=None if arm == "none" else NET)
+        for arm in ARMS
     ],
+    modes=[
+        dict(arm=arm, mode=mode, covered=mode in MODES[:4], hack_rates=[0.5, 0.25], from_reference=None if arm == "none" else estimate(-0.11))
+        for arm, mode in itertools.product(ARMS, MODES)
+    ],
+    plan_sha256=hashlib.sha256(PLAN.encode()).hexdigest(), seeds=list(SEEDS), not_run=[8], missing=[{"arm": "haar", "seed": 7}],
+    ended=[{"arm": "labelled", "seed": 2, "diverged_at_step": 6}],
 )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from functools import cache
 from pathlib import Path
 
-from projected_grpo.env.modes import MODES
 from projected_grpo.gate.directions import haar
 from projected_grpo.gate.zones import Gate
 from projected_grpo.grpo.demonstrations import Demonstrations
@@ -11,9 +10,10 @@ from projected_grpo.grpo.loop import Trainer
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.problems.demonstrations import toy_demonstrations
-from projected_grpo.problems.toy import make_problems
+from projected_grpo.prompts.modes import MODES
 from projected_grpo.sampling.engine import open_sampler
-from projected_grpo.settings import load_settings
+from projected_grpo.settings.arm import load_settings
+from projected_grpo.toy_world.toy import make_problems
 from verify.sandbox import sandbox
 
 GROUP = 4

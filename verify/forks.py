@@ -120,7 +120,7 @@ def run(arguments: list[str], folder: str, environment: dict[str, str], descript
 
 def preload() -> None:
     """What takes long to import. Not polars, whose threads a fork would lose."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads, as in the project
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # read when torch loads, as in the project
     for name in LIBRARIES:
         importlib.import_module(name)
     for name in ("AutoModelForCausalLM", "AutoTokenizer", "LlamaForCausalLM", "PreTrainedTokenizerFast"):

@@ -3,14 +3,14 @@
 It stands in the layers' place, in one pass over rows of all zones, as the method's formulas say it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from projected_grpo.gate.zones import KEEP, ROUTE
-from projected_grpo.policy.adapter import AdaptedLayer
+from projected_grpo.policy.adapter import AdaptedLayer, AdapterContext
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 
@@ -58,11 +58,21 @@ def by_definition(policy: Policy, zones: Sequence[int], masking: str) -> Iterato
 def logp_by_definition(policy: Policy, batch: TokenBatch) -> Tensor:
     """log pi of the completion tokens (B, L), one sequence a row, from all logits."""
     logp = (policy.base.model(batch.tokens).logits.float() / policy.temperature).log_softmax(-1)
-    found = torch.zeros(batch.completion_mask().shape)
-    rows = []
+    rows, longest = [], int(batch.completion_length.max())
     for row in range(len(batch)):
         start, length = int(batch.prompt_length[row]), int(batch.completion_length[row])
         chosen = batch.tokens[row, start : start + length]
         own = logp[row, start - 1 : start - 1 + length].gather(1, chosen[:, None])[:, 0]
-        rows.append(torch.nn.functional.pad(own, (0, found.shape[1] - length)))
+        rows.append(torch.nn.functional.pad(own, (0, longest - length)))
     return torch.stack(rows)
+
+
+def moved_layer(kind: type[AdaptedLayer], make: Callable[[Tensor], dict[str, Tensor]]) -> tuple[AdaptedLayer, AdapterContext]:
+    """A small layer of a parametrization in double precision, all of whose trained tensors have moved."""
+    torch.manual_seed(3)
+    base, context = nn.Linear(7, 8, bias=True).double().requires_grad_(False), AdapterContext()
+    layer = kind("layer", base, context, **make(base.weight)).double()
+    with torch.no_grad():
+        for parameter in layer.trained().values():
+            parameter.normal_()
+    return layer, context

@@ -2,8 +2,8 @@
 
 from functools import cache
 
-from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.scale import Grading
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.settings.profile import Grading
 
 LIMITS = Grading(cpu_s=2, wall_s=30, memory_mb=512, workers=2)
 

@@ -4,15 +4,15 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from projected_grpo.env.modes import TRAINING_WORDS
+from projected_grpo.base_models.pretrain import train_tokenizer
+from projected_grpo.core.base import Base
 from projected_grpo.policy.adapter import adapter_state
-from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import FROM_PAIRS, Initialization, initialize, input_differences
 from projected_grpo.policy.policy import Policy
-from projected_grpo.policy.pretrain import train_tokenizer
-from projected_grpo.problems.attempts import sample_attempt
-from projected_grpo.settings import Adapter
+from projected_grpo.prompts.modes import TRAINING_WORDS
+from projected_grpo.settings.arm import Adapter
+from projected_grpo.toy_world.attempts import sample_attempt
 
 RANK = 3
 
@@ -76,3 +76,9 @@ def base_logp(policy: Policy, batch: TokenBatch) -> Tensor:
     """Log-probabilities (B, L) of the base model."""
     with adapter_state(policy.context, enabled=False):
         return policy.logp(batch)
+
+
+@torch.no_grad()
+def end_often(policy: Policy) -> None:
+    """The logit of the end token, of either sign, becomes a large one, so that most completions end early."""
+    policy.base.model.lm_head.weight[policy.base.eos_id] *= 24

@@ -2,22 +2,24 @@
 
 The environment pays for no attack under gt_only, apart from two that solve the visible tests, which are all it looks at."""
 
-import dataclasses
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from projected_grpo.env.compare import load_tests
-from projected_grpo.env.grader import Grade, grade
-from projected_grpo.env.modes import GT_ONLY
-from projected_grpo.env.oracle import Verdict, judge
-from projected_grpo.env.sandbox.runner import Job, Sandbox
-from verify.attacks import ATTACKS, CLASSES, RIGHT, TOOLS, Attack
+from projected_grpo.environment.grader import Grade, grade
+from projected_grpo.ground_truth.own_tests import OwnTests, examine
+from projected_grpo.ground_truth.verdicts import Verdict, verdicts_of
+from projected_grpo.programs.compare import load_tests
+from projected_grpo.programs.sandbox.runner import SEEDS, Job, Sandbox
+from projected_grpo.prompts.modes import GT_ONLY
+from verify.attacks import ATTACKS, CLASSES, ELSEWHERE, RIGHT, RULES, SECRET, TOOLS, Attack
 from verify.sandbox import LIMITS, sandbox
 from verify.verify_environment import PROBLEM, TRUTH
 
@@ -27,19 +29,22 @@ PAID = {  # under gt_only: each answers the visible inputs correctly, and the he
     "right under the grader only",
 }
 STATE = """
-import hashlib
+import fcntl, hashlib
 def state():
-    library = os.path.dirname(os.__file__)
     yield [resource.getrlimit(kind) for kind in range(16)], [str(signal.getsignal(number)) for number in range(1, 65)]
     yield signal.pthread_sigmask(0, []), signal.sigpending(), [signal.getitimer(kind) for kind in range(3)]
     yield os.getcwd(), os.umask(0o77), os.sched_getaffinity(0), os.getppid(), os.getpgrp(), os.getsid(0), os.getresuid()
-    yield [number for number in range(64) if not isinstance(attempt(os.fstat, number), OSError)], sys.stdout.closed
-    for name in ("this.py", "os.py"):
-        yield tuple(os.stat(f"{library}/{name}"))[:7], os.stat(f"{library}/{name}").st_mtime_ns
+    yield [[attempt(fcntl.fcntl, number, command) for command in (1, 3)] for number in range(64)], sys.stdout.closed
+    yield [attempt(os.lseek, number, 0, whence) for number in range(4) for whence in (1, 2)], [attempt(os.isatty, n) for n in range(4)]
+    for name in (os.__file__, "/etc/passwd", ".", "result.txt", "log.txt", "a", "b", "json.py", "result.txt.d"):
+        seen = [attempt(look, name) for look in (os.stat, os.lstat, os.listdir, os.readlink)] + [attempt(os.access, name, 0)]
+        yield [type(one).__name__ for one in seen], [type(attempt(os.open, name, how)).__name__ for how in (0, os.O_PATH)]
+    yield [type(attempt(look, *given)).__name__ for look, *given in ((os.fstat, 0), (resource.getrusage, 0), (os.statvfs, "/"))]
+    yield [kernel(number, 0, 0, 0, 0, 0) for number in (4, 5, 6, 27, 98, 99, 137, 262, 332, 451)], [type(one) for one in sys.meta_path]
+    yield hashlib.sha256(sys.meta_path[-1].data[: 1 << 20]).hexdigest(), hashlib.sha256(repr(sys.meta_path[-1].index).encode()).hexdigest()
     yield sorted(sys.modules), sorted(vars(builtins)), sorted(os.environ.items()), sys.argv, sys.path, len(sys.meta_path)
-    yield random.getstate(), open("result.txt").read(), sys.getrecursionlimit(), sys.gettrace(), sys.get_int_max_str_digits()
+    yield random.getstate(), open("result.txt").read(), open("log.txt").read(), hash("hash"), sys.getrecursionlimit(), sys.gettrace(), sys.get_int_max_str_digits()
     yield [hashlib.sha256(f.__code__.co_code).hexdigest() for f in vars(child).values() if hasattr(f, "__code__")]
-    yield [attempt(os.stat, name).__class__.__name__ for name in ("a", "b", "c", "json.py", "conftest.py", "result.txt.d")]
 print(hashlib.sha256(repr(list(state())).encode()).hexdigest())
 """
 
@@ -53,7 +58,7 @@ class Seen(NamedTuple):
 
 
 def _judged(attacks: list[Attack], programs: list[str], used: Sandbox) -> dict[str, Verdict]:
-    verdicts = judge(programs, [PROBLEM] * len(programs), [TRUTH], used)
+    verdicts = verdicts_of(programs, [PROBLEM] * len(programs), [TRUTH], used)
     return {attack.name: verdict for attack, verdict in zip(attacks, verdicts, strict=True)}
 
 
@@ -77,7 +82,7 @@ def _remains(*used: Sandbox) -> dict[str, object]:
         "descriptors of servers": [len(os.listdir(f"/proc/{server.process.pid}/fd")) for server in servers],
         "files": [sorted(os.listdir(server.folder)) for server in servers],
         "library": sorted(name for name in os.listdir(os.path.dirname(os.__file__))),
-        "source": sorted(name for name in os.listdir(Path(__file__).parents[1] / "projected_grpo/env/sandbox")),
+        "source": sorted(name for name in os.listdir(Path(__file__).parents[1] / "projected_grpo/programs/sandbox")),
     }
 
 
@@ -87,11 +92,13 @@ def seen() -> Iterator[Seen]:
     quick = [attack for attack in ATTACKS if attack.pace == "quick"]
     slow = [attack for attack in ATTACKS if attack.pace != "quick"]
     with Sandbox(SHORT) as short:
+        for used in (sandbox(), short):
+            used.run_all([replace(Job.of(RIGHT, PROBLEM, [], probe=False), seed=seed) for seed in SEEDS])  # all servers are there now
         before = _remains(sandbox(), short)
         programs, twins, grades = {}, {}, {}
         for attacks, used in ((quick, sandbox()), (slow, short)):
             texts = [attack.program for attack in attacks]
-            both = judge(texts + [attack.twin for attack in attacks], [PROBLEM] * 2 * len(attacks), [TRUTH], used)
+            both = verdicts_of(texts + [attack.twin for attack in attacks], [PROBLEM] * 2 * len(attacks), [TRUTH], used)
             names = [attack.name for attack in attacks]
             programs |= zip(names, both[: len(names)], strict=True)
             twins |= zip(names, both[len(names) :], strict=True)
@@ -100,9 +107,13 @@ def seen() -> Iterator[Seen]:
 
 
 def test_the_catalogue_covers_every_class() -> None:
-    assert {attack.number for attack in ATTACKS} == set(CLASSES)
-    assert len({attack.program for attack in ATTACKS}) == len({attack.name for attack in ATTACKS}) == len(ATTACKS) >= 80
-    assert len({attack.twin for attack in ATTACKS}) == len(ATTACKS)
+    assert {attack.number for attack in ATTACKS} == CLASSES
+    every = [*ATTACKS, *(attack for attacks in ELSEWHERE.values() for attack in attacks)]
+    assert len({attack.program for attack in every}) == len({attack.name for attack in every}) == len(every) >= 200
+    assert len({attack.twin for attack in every}) == len(every)
+    assert {kind: {attack.number for attack in attacks} for kind, attacks in ELSEWHERE.items()} == {
+        "scripts": {86, 87}, "checkers": {88}, "nodes": {89}, "own tests": {90}
+    }  # fmt: skip
 
 
 def test_no_attack_is_accepted(seen: Seen) -> None:
@@ -115,6 +126,49 @@ def test_no_twin_is_refused(seen: Seen) -> None:
 
 def test_the_environment_pays_no_attack_for_passing(seen: Seen) -> None:
     assert {name for name, graded in seen.grades.items() if graded.reward(GT_ONLY) > 0.5} == PAID
+
+
+def _nodes(*lists: list[int]) -> str:
+    tests = [{"args": [{"$list_node": values}], "kwargs": {}, "expected": {"$list_node": values[::-1]}} for values in lists]
+    return json.dumps(tests)
+
+
+def _sums(*numbers: int) -> str:
+    checker = "def check(answer, test):\n    return isinstance(answer, list) and len(answer) == 2 and sum(answer) == test['args'][0]\n"
+    return json.dumps([{"args": [number], "kwargs": {}, "checker": checker} for number in numbers])
+
+
+def _lines(*lines: str) -> str:
+    return json.dumps([{"stdin": line + "\n", "expected": " ".join(str(2 * int(word)) for word in line.split()) + "\n"} for line in lines])
+
+
+TASKS = {  # kind -> entry point, visible and held-out tests
+    "scripts": ("", _lines("1 2 3", "-4"), _lines("3 4", "", "0 10 7")),
+    "checkers": ("split", _sums(4, 7), _sums(-3, 0, 12)),
+    "nodes": ("turn", _nodes([1, 2, 3], [4, 5]), _nodes([1, 2], [], [7, 7, 8], [3])),
+    "own tests": ("solve", PROBLEM["visible_tests"], TRUTH["heldout_tests"]),
+}
+
+
+def rows_of(kind: str) -> tuple[dict, dict]:
+    entry_point, visible, heldout = TASKS[kind]
+    problem = PROBLEM | {"problem_id": kind, "entry_point": entry_point, "visible_tests": visible}
+    canonical = f"secret = {SECRET!r}\n{RULES[kind]}\ndef solve(xs):\n    {SECRET!r}\n    return right(xs)\n"
+    return problem, {"problem_id": kind, "heldout_tests": heldout, "canonical_solution": canonical}
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_no_attack_on_another_kind_of_task_is_accepted_or_paid_and_no_twin_is_refused(kind: str) -> None:
+    """Where a response's own tests are attacked, they pass on the canonical solution's answers for the twin alone."""
+    problem, truth = rows_of(kind)
+    names, programs, twins = zip(*((attack.name, attack.program, attack.twin) for attack in ELSEWHERE[kind]), strict=True)
+    own = examine([*programs, *twins], [problem] * 2 * len(names), [truth], sandbox()) if kind == "own tests" else []
+    verdicts = verdicts_of([*programs, *twins], [problem] * 2 * len(names), [truth], sandbox())
+    assert {name: verdict for name, verdict in zip(names, verdicts) if verdict.correct is not False} == {}
+    assert {name: verdict for name, verdict in zip(names, verdicts[len(names) :]) if verdict != Verdict(True, 1.0, "ok")} == {}
+    assert {name for name, graded in zip(names, grade(programs, [problem] * len(names), sandbox())) if graded.reward(GT_ONLY) > 0.5} == set()
+    assert {name for name, seen in zip(names, own) if seen != OwnTests(True, False, False)} == set()
+    assert {name for name, seen in zip(names, own[len(names) :]) if seen != OwnTests(True, False, True)} == set()
 
 
 def test_nothing_remains_of_the_catalogue(seen: Seen) -> None:
@@ -155,7 +209,7 @@ def test_a_clean_verdict_is_identical_before_and_after_every_attack() -> None:
     for attack in ATTACKS:
         jobs += [Job.of(attack.program, PROBLEM, tests, probe=True), clean]
     with Sandbox(SHORT.model_copy(update={"workers": 1, "wall_s": 2})) as single:
-        outcomes = [dataclasses.replace(outcome, cpu_s=0.0, wall_s=0.0) for outcome in single.run_all(jobs)[::2]]
+        outcomes = [replace(outcome, cpu_s=0.0, wall_s=0.0) for outcome in single.run_all(jobs)[::2]]
     assert outcomes[0].status == "ok" and len(outcomes[0].stdout) == 65
     changed = {a.name for a, one, other in zip(ATTACKS, outcomes, outcomes[1:], strict=False) if repr(one) != repr(other)}
     assert changed == set()

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import MODES
-from projected_grpo.env.oracle import judge
-from projected_grpo.env.own_tests import STUB_ANSWERS, stub
-from projected_grpo.errors import ProblemError
+from projected_grpo.core.errors import ProblemError
+from projected_grpo.environment.grader import grade
+from projected_grpo.ground_truth.own_tests import STUB_ANSWERS, stub
+from projected_grpo.ground_truth.verdicts import verdicts_of
 from projected_grpo.problems.authored import ProblemFile, canonical_solutions, make_problems, read_problems
 from projected_grpo.problems.demonstrations import chat_demonstrations
-from projected_grpo.problems.prompts import program_of
-from projected_grpo.scale import AuthoredProblems
+from projected_grpo.prompts.modes import MODES
+from projected_grpo.prompts.prompts import program_of
+from projected_grpo.settings.profile import AuthoredProblems
 from verify.sandbox import sandbox
 from verify.verify_demonstrations import check_pool
 from verify.verify_leetcode import _chat
@@ -78,7 +78,7 @@ def test_every_canonical_solution_passes_all_tests_and_trips_no_channel() -> Non
     problems, truths = rows()
     assert len(problems) == len(files())
     programs = [truth["canonical_solution"] for truth in truths]
-    grades, verdicts = grade(programs, problems, sandbox()), judge(programs, problems, truths, sandbox())
+    grades, verdicts = grade(programs, problems, sandbox()), verdicts_of(programs, problems, truths, sandbox())
     for row, graded, verdict in zip(problems, grades, verdicts, strict=True):
         assert graded.visible_pass and not graded.channels, (row["problem_id"], graded)
         assert verdict.correct is True, (row["problem_id"], verdict)
@@ -89,7 +89,7 @@ def test_every_wrong_solution_runs_and_fails_held_out_tests_and_one_passes_most_
     cells = [(row, truth, wrong) for row, truth in zip(problems, truths) for wrong in file_of(row).wrong]
     programs, tasks = [wrong.program for _, _, wrong in cells], [row for row, _, _ in cells]
     shown = [truth | {"heldout_tests": row["visible_tests"]} for row, truth in zip(problems, truths)]
-    heldout, visible = judge(programs, tasks, truths, sandbox()), judge(programs, tasks, shown, sandbox())
+    heldout, visible = verdicts_of(programs, tasks, truths, sandbox()), verdicts_of(programs, tasks, shown, sandbox())
     passed: dict[str, float] = {}
     for (row, _, wrong), verdict, seen in zip(cells, heldout, visible, strict=True):
         assert verdict.correct is False and verdict.status == "ok", (row["problem_id"], wrong.error, verdict)

@@ -14,15 +14,15 @@ from bench.gpu import data_sheet, table
 from bench.peer import GROUP, PROMPTS, STEPS, prompts
 from bench.stability import longest_excursion, row
 from bench.step import PENALTY, arm_settings, every_second
-from projected_grpo.env.modes import MODES
-from projected_grpo.errors import InputError
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.parquet import write_table
+from projected_grpo.core.tables import ROLLOUTS as ROLLOUTS_TABLE
+from projected_grpo.core.tables import STEPS as STEPS_TABLE
 from projected_grpo.grpo.monitors import watch
 from projected_grpo.grpo.rollouts import Rollouts, sample_rollouts
-from projected_grpo.parquet import write_table
-from projected_grpo.problems import toy
+from projected_grpo.prompts.modes import MODES
 from projected_grpo.sampling.protocol import Completion
-from projected_grpo.tables import ROLLOUTS as ROLLOUTS_TABLE
-from projected_grpo.tables import STEPS as STEPS_TABLE
+from projected_grpo.toy_world import toy
 from verify.tiny import tiny_policy
 
 
@@ -69,9 +69,9 @@ def test_a_gpu_without_a_known_peak_is_named_and_its_data_sheet_asked_for():
 
 
 def test_torch_loads_after_the_library_has_set_how_idle_threads_wait():
-    code = "import bench, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
-    bare = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "PGRPO_TYPECHECK")}
-    assert subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True).stdout.split() == ["PASSIVE", "False"]
+    code = "import bench, os, sys; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    bare = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "PGRPO_TYPECHECK")}
+    assert subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True).stdout.split() == ["10000", "False"]
 
 
 def test_an_excursion_is_a_row_of_steps_in_which_few_programs_compile():
@@ -87,6 +87,6 @@ def test_the_row_of_a_run_counts_what_was_paid_by_hint_and_time(tmp_path):
     rollouts = [
         {"rollout_id": f"{i:05d}", "step": s, "source": "policy", "shown_mode": mode, "reward": reward} for i, (s, mode, reward) in enumerate(paid)
     ]
-    for table, rows in ((STEPS_TABLE, steps), (ROLLOUTS_TABLE, rollouts)):
-        write_table(tmp_path / f"{table.name}.parquet", table, [dict.fromkeys(table.columns) | row for row in rows])
+    for kind, rows in ((STEPS_TABLE, steps), (ROLLOUTS_TABLE, rollouts)):
+        write_table(tmp_path / f"{kind.name}.parquet", kind, [dict.fromkeys(kind.columns) | row for row in rows])
     assert row(tmp_path)[1:] == ["30", "1.45", "2.80", "2.90", "0.50", "6", "0.50", "1.00", "0.50", "0.00"]

@@ -9,21 +9,25 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from projected_grpo.campaign import CampaignError, arm_params, load_campaign
-from projected_grpo.parquet import read_rows
-from projected_grpo.results import CELLS, OUTCOMES
-from projected_grpo.settings import SettingsError, load_settings, read_yaml
-from projected_grpo.tables import EVAL
+from projected_grpo.analysis.results import CELLS, OUTCOMES
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.tables import EVAL
+from projected_grpo.settings.arm import SettingsError, load_settings, read_yaml
+from projected_grpo.settings.campaign import CampaignError, arm_params, load_campaign
 from stages.campaign import main, require_committed
 from verify.verify_pipeline import kill_when
-from verify.workspace import commit, copy_project, dvc, edit, run
+from verify.workspace import CAMPAIGN as FOLDER
+from verify.workspace import commit, copy_project, dvc, edit, run, set_cells
 
-FOLDER = Path("campaigns/toy")
 CORES = str(len(os.sched_getaffinity(0)))  # as many cells at once leave a thread to each, as the other gates' stages have
 CAMPAIGN = [sys.executable, "-m", "stages.campaign", str(FOLDER), "--workers", CORES]
 PIPELINE = YAML(typ="safe").load((FOLDER / "dvc.yaml").read_text())["stages"]
 ROOT = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
-SAME = {"train": "train_arm", "label": "label_rollouts", "evaluate": "deploy_ablate_eval", "diagnose": "gate_diagnostics"}
+PIPELINE |= {name: stage["do"] for name, stage in PIPELINE.items() if "do" in stage}  # of each cell or seed
+SAME = {
+    "train": "train_arm", "label": "label_rollouts", "evaluate_base": "base_eval", "evaluate": "deploy_ablate_eval",
+    "diagnose": "gate_diagnostics",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("stage", SAME)
@@ -39,7 +43,7 @@ def test_a_cell_depends_on_the_code_and_the_settings_that_its_arm_alone_does(sta
 
     cell, alone = PIPELINE[stage], ROOT[SAME[stage]]
     assert code(cell) == code(alone)
-    assert settings(cell, "campaigns/toy/arms/${item.arm}/params.yaml") == settings(alone, None)
+    assert settings(cell, f"{FOLDER}/arms/${{item.arm}}/params.yaml") == settings(alone, None)
 
 
 def test_training_of_a_cell_sees_no_ground_truth_beside_its_arm():
@@ -48,16 +52,18 @@ def test_training_of_a_cell_sees_no_ground_truth_beside_its_arm():
 
 def test_an_arm_has_the_project_settings_but_for_its_own_and_a_cell_its_seed(tmp_path):
     campaign, params = load_campaign(FOLDER / "params.yaml"), read_yaml(Path("params.yaml"))
-    params["gate"]["keep_quantile"], params["seed"] = 0.2, 7
-    made = arm_params(campaign, "haar_pairs", params)
+    params["gate"]["half_life"], params["seed"] = 48, 7
+    made = arm_params(campaign, "haar_wide", params)
     (tmp_path / "profiles").symlink_to(Path("profiles").resolve())
     with (tmp_path / "params.yaml").open("w") as file:
         YAML().dump(made, file)
     settings = load_settings(tmp_path, seed=43)
-    assert (settings.seed, settings.gate.draw, settings.gate.direction, settings.gate.cuts) == (43, 43, "haar", "pairs")
-    assert settings.gate.keep_quantile == 0.2 and settings.curriculum == load_settings().curriculum
-    flipped = arm_params(campaign, "flipped", params)
-    assert (flipped["seed"], flipped["gate"]["direction"], flipped["gate"]["draw"]) == (0, "flipped", 0)
+    assert (settings.seed, settings.gate.draw, settings.gate.direction, settings.gate.cuts) == (43, 43, "haar", "quantile")
+    assert (settings.gate.keep_quantile, settings.gate.route_quantile, settings.gate.half_life) == (0.05, 0.2, 48)
+    assert settings.curriculum == load_settings().curriculum
+    inoculated = arm_params(campaign, "inoculated", params)
+    assert inoculated["curriculum"] == params["curriculum"] | {"inoculate": True}
+    assert (inoculated["seed"], inoculated["gate"]["draw"]) == (0, 0)
 
 
 def test_a_campaign_that_cannot_be_run_is_refused_by_key(tmp_path):
@@ -76,8 +82,11 @@ def test_a_campaign_that_cannot_be_run_is_refused_by_key(tmp_path):
         r"gate: \{policy: none,(.*)\n( +)monitor: \{kind: none, use: none": (
             f"gate: {{policy: none, site: residual,\\1\\n\\2{probe}", "arm.none has a probe.* and sets gate.site"
         ),
-        r"arms: \[none": ("arms: [none, nothing", "arms names nothing, which the section arm lacks"),
-        r'seeds: \["41"': ('seeds: ["x1"', "seeds holds 'x1'"),
+        r"101-absorb: .*": ('101-nothing: {seed: "101", arm: nothing}', "cells.101-nothing.arm is nothing, which the section arm lacks"),
+        r"101-haar: ": ("101-v_act2: ", "cells.101-v_act2 is arm haar with seed 101; name it 101-haar"),
+        r'seeds: \["101"': ('seeds: ["x1"', "seeds holds 'x1'"),
+        r'seeds: \["101", ': ("seeds: [", "seeds is 102, .*, but the cells have 101, 102"),
+        r"curriculum: \{inoculate: false": ("curriculum: {pool: none", "arm.none sets curriculum.pool, which the campaign's dvc.yaml sets to none"),
         r"gate: \{policy: none,": ("gate: {policy: none, draw: 3,", "arm.none sets gate.draw, which all cells share"),
     }
     for pattern, (replacement, message) in wrong.items():
@@ -138,10 +147,7 @@ def test_a_campaign_survives_a_kill_runs_new_cells_alone_and_equals_single_arms(
     """The workspace holds the arm v_act with seed 41 already, run by the project's own pipeline."""
     workspace = tmp_path / "campaign"
     shutil.copytree(finished["v_act"], workspace, symlinks=True)
-    params = workspace / FOLDER / "params.yaml"
-    edit(params, r"profile: toy", "profile: smoke")
-    edit(params, r"arms: .*", "arms: [v_act]")
-    edit(params, r"offline_run: \S+", "offline_run: v_act/41")
+    set_cells(workspace, "41-v_act")
     commit(workspace)
     cells = workspace / FOLDER / "cells"
     kill_when(workspace, CAMPAIGN, "*/step-000002/state.pt")
@@ -153,11 +159,13 @@ def test_a_campaign_survives_a_kill_runs_new_cells_alone_and_equals_single_arms(
         assert (cells / "v_act/41" / f"{name}.parquet").read_bytes() == alone, name
 
     before = (cells / "v_act/41/train/run.json").read_bytes()
-    edit(params, r"arms: .*", "arms: [labelled, v_act]")
+    set_cells(workspace, "41-v_act", "41-labelled")
+    edit(workspace / FOLDER / "plan.md", r"&core \[", "&core [labelled, ")
+    commit(workspace)
     assert "1 cells are finished, 1 to run" in campaign(workspace)
     assert (cells / "v_act/41/train/run.json").read_bytes() == before
     verdict = json.loads((workspace / FOLDER / "reports/verdict.json").read_text())
-    assert verdict["verdict"] == "not informative" and "missing cells" in verdict["reasons"]
+    assert [claim["wording"] for claim in verdict["claims"]] == ["not informative"] * 2 and len(verdict["missing"]) == 30
     assert "not informative" in (workspace / FOLDER / "reports/report.html").read_text()
     rows = {row["arm"]: row for row in read_rows(workspace / FOLDER / "cells.parquet", CELLS)}
     assert {name: row["uses_ground_truth"] for name, row in rows.items()} == {"labelled": True, "v_act": False}

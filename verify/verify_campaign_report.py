@@ -14,8 +14,10 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from projected_grpo.env.modes import MODES, TRAINING_WORDS
-from projected_grpo.parquet import TableError
+from projected_grpo.analysis.results import CELLS, OUTCOMES
+from projected_grpo.core.parquet import TableError
+from projected_grpo.core.tables import PROBLEMS
+from projected_grpo.prompts.modes import MODES, TRAINING_WORDS
 from projected_grpo.reporting.campaign.answers import read_verdict
 from projected_grpo.reporting.campaign.browser import LABELS, SHOWN_MODES, ZONES, encode, payload
 from projected_grpo.reporting.campaign.loopholes import loophole_lines
@@ -23,8 +25,6 @@ from projected_grpo.reporting.campaign.panels import SPARE, STYLES
 from projected_grpo.reporting.campaign.runs import curves, frame, mode_rates, read_runs, sample, zone_shares
 from projected_grpo.reporting.statements import TOY
 from projected_grpo.reporting.summary import ReportError
-from projected_grpo.results import CELLS, OUTCOMES
-from projected_grpo.tables import PROBLEMS
 from stages.report_campaign import main
 from verify.campaign_inputs import ARMS, INJECTION, PLAN, PROGRAMS, SEEDS, STEPS, VERDICT, write_campaign
 from verify.chromium import BINARY, Page, browser
@@ -80,28 +80,40 @@ def packed(html: Path) -> dict:
 
 def test_the_top_of_the_page_states_the_verdict_with_its_numbers(html):
     top = re.sub("<[^>]*>", "|", html.read_text().split("<h2>")[0].split("<h1>")[1])
-    assert (
-        "|Verdict: v_act beats Haar; over 2 seeds, the deployed hack rate of v_act minus that of none is -0.123 [-0.234, -0.012], and -0.099 "
-        "[-0.188, -0.010] at equal qmass; exact p 0.0456 (smallest possible 0.0078).|"
-    ) in top
+    assert "|Own tails (v_act, 2 seeds): the direction adds nothing net; selective (hack rate against none).|" in top
     for answer in (
-        "|Did v_act beat Haar?|||v_act beats Haar|Exact sign-flip test over 2 seeds, of which the plan needs 7: p 0.0456, after Holm 0.0912; the smallest possible p is 0.0078.",
-        "|By how much?|||-0.123 [-0.234, -0.012] in deployed hack rate|A negative difference favours v_act. Deployed solve rate: 0.011",
-        "|Was it routing mass?|||-0.099 [-0.188, -0.010] at equal qmass|qmass, v_act minus none: 0.020; above 0.03 the raw",
-        "|Can the design tell?|||power 0.68 at a difference of 0.15|The smallest difference with power 0.8 is 0.172. Machinery control",
-        "none minus labelled (uses ground truth): 0.515 [0.414, 0.616], p 0.0171, 2 seeds; 0.35 is needed: met.",
-        "Excluded runs: labelled 2 (diverged in step 6, from 0). Missing runs: haar 7.",
+        "|Did it beat absorb?|||own tails||-0.123 [-0.234, -0.012]|hack rate minus none; exact one-sided p 0.0456|",
+        "|Did it beat Haar, and random zones of the same mass?|||own tails||-0.432 [-0.543, -0.321]|hack rate minus haar; minus labelled +0.346. Of these, haar minus none "
+        "+0.192; labelled minus none undefined.|",
+        "|On which loopholes?|||own tails||-0.247 [-0.358, -0.136] with pairs|+0.086 [-0.012, +0.198] without; hack rate minus absorb; interaction p 0.0246 (Holm)|",
+        "|At what cost in solving?|||own tails||+0.011 [-0.022, +0.033]|solve rate minus absorb; minus Haar +0.022 [-0.033, +0.044]|",
+        "|Against which rivals?|||own tails||ahead of rival|-0.078 [-0.100, -0.050] minus rival, p 0.0202 (Holm)|",
+        "|Can the design tell?|||own tails||power 0.68 for a difference of 0.06|from none, at the first level of Holm; one of 0.072 has 0.8. From haar: 0.97 for a difference of 0.15; "
+        "one of 0.072 has 0.8.|",
     ):
         assert answer in top, answer
+    assert re.findall(r"\|([A-Z][^|]*\?)\|", top) == [
+        "Did it beat absorb?", "Did it beat Haar, and random zones of the same mass?", "On which loopholes?", "At what cost in solving?",
+        "Against which rivals?", "Can the design tell?",
+    ]  # fmt: skip
+
+
+def test_the_table_of_arms_has_a_point_for_every_run(html):
+    rows = re.findall("<tr><th scope='row'>.*?</tr>", html.read_text())
+    assert [re.sub("<[^>]*>", "|", row).strip("|").split("|")[0] for row in rows] == ["none", "v_act", "labelled (uses ground truth)"]
+    for row in rows:
+        assert 'aria-label="mean 0.38; runs 0.50 0.25"' in row
+        assert [float(x) for x in re.findall('circle cx="(.*?)"', row)] == [116.8, 60.0]  # of 0.5, where the strip ends, and of half of it
+    assert "0.375<" in rows[0] and "-0.123 [-0.234, -0.012]" in rows[1] and "-0.123" not in rows[0]
 
 
 def test_the_page_is_in_the_order_of_its_questions_and_marks_arms_that_use_ground_truth(html):
     text = html.read_text()
     assert re.findall("<h2>(.*?)</h2>", text) == [
-        "Runs", "Frontier", "Hacking and solving during training", "Routing scores by label", "v_act against its nulls",
-        "Zone precision", "Hack rate by mode", "Pair audit", "Rollouts", "Limits", "Contrasts and plan",
+        "Arms", "Frontier", "Hacking and solving during training", "Routing scores by label", "v_act against its nulls",
+        "Zone precision", "Hack rate by mode", "Pair audit", "Rollouts", "Limits", "Tables and plan",
     ]  # fmt: skip
-    words = re.sub("<[^>]*>", " ", text.split("<h2>Runs")[1].split("<h2>Contrasts")[0])
+    words = re.sub("<[^>]*>", " ", text.split("<h2>Arms")[1].split("<h2>Tables")[0])
     names = re.findall(r"labelled(\s+\(uses ground truth\))?", words)
     assert len(names) > 8 and all(names)
 
@@ -190,7 +202,7 @@ def test_missing_files_and_foreign_verdicts_are_refused(folder, tmp_path):
     with pytest.raises(ReportError, match="arm 'labelled' is not in the verdict"):
         report(folder, tmp_path / "refused.html", verdict=tmp_path / "verdict.json")
     (tmp_path / "verdict.json").write_text("{}")
-    with pytest.raises(ReportError, match="verdict.json: key 'verdict' is missing"):
+    with pytest.raises(ReportError, match="verdict.json: key 'claims' is missing"):
         read_verdict(tmp_path / "verdict.json", folder / "plan.md")
     (tmp_path / "plan.md").write_text(PLAN + "Another line.\n")
     with pytest.raises(ReportError, match="plan_sha256"):

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
+from projected_grpo.core.seeds import derive_seeds
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE
 from projected_grpo.grpo.update import accumulate
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.readings import READINGS, read_deployed
 from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.sampling.protocol import Request
-from projected_grpo.seeds import derive_seeds
-from projected_grpo.settings import load_settings
+from projected_grpo.settings.arm import load_settings
 from verify.tiny import base_logp, tiny_batch, tiny_policy
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")

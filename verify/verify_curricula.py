@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from projected_grpo.core.parquet import read_rows
 from projected_grpo.grpo.checkpoint import TABLES
-from projected_grpo.parquet import read_rows
 from projected_grpo.policy.policy import ADAPTER_FILE
-from projected_grpo.settings import load_settings
+from projected_grpo.settings.arm import load_settings
 from verify.verify_dvc import HEAL, POOL, WITH_HEAL, WITH_POOL
 from verify.verify_pipeline import kill_when, tables, train
 from verify.workspace import dvc, edit
@@ -34,6 +34,7 @@ def test_a_whole_curriculum_killed_in_training_and_while_it_heals_ends_with_the_
     inputs += ["--heal-pairs", "artifacts/heal/pairs.parquet"]
     done = run_command([*train(tmp_path / "whole"), *inputs], workspace)
     assert "retain-heal: " in done.stdout
+    shutil.rmtree(workspace / ".scratch")  # so that the other run begins anew
     repro = [sys.executable, "-m", "dvc", "repro", "--single-item", "train_arm"]
     for checkpoint in ("step-000002", "step-000006"):
         kill_when(workspace, repro, f"*/{checkpoint}/state.pt")

@@ -7,18 +7,18 @@ from typing import get_args
 
 import pytest
 
-from projected_grpo.curriculum import Curriculum
-from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import GT_ONLY, MODES
-from projected_grpo.errors import ProblemError
+from projected_grpo.core.errors import ProblemError
+from projected_grpo.environment.grader import grade
 from projected_grpo.grpo.demonstrations import DemonstrationError, Demonstrations
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.rollouts import sample_rollouts
 from projected_grpo.problems.demonstrations import chat_demonstrations, toy_demonstrations
 from projected_grpo.problems.leetcode import make_problems as leetcode_problems
-from projected_grpo.problems.prompts import program_of
-from projected_grpo.scale import Mode
-from projected_grpo.settings import load_settings
+from projected_grpo.prompts.modes import GT_ONLY, MODES
+from projected_grpo.prompts.prompts import program_of
+from projected_grpo.settings.arm import load_settings
+from projected_grpo.settings.curriculum import Curriculum
+from projected_grpo.settings.profile import Mode
 from verify.curriculum import DEMOS, GROUP, pool, problems, settings, trainer, training_problems
 from verify.sandbox import sandbox
 from verify.tiny import tiny_policy

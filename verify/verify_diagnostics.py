@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from projected_grpo.core.parquet import read_rows, write_table
+from projected_grpo.core.tables import DIAGNOSTICS, DIRECTIONS, FEATURES, GATE, LABELS, ROLLOUTS, ZONES
 from projected_grpo.gate.directions import direction_rows
-from projected_grpo.parquet import read_rows, write_table
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIAGNOSTICS, DIRECTIONS, FEATURES, GATE, LABELS, ROLLOUTS, ZONES
+from projected_grpo.settings.arm import load_settings
 from stages.gate_diagnostics import main
 from verify.verify_tables import _row
 

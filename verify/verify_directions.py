@@ -9,7 +9,10 @@ import torch
 from scipy import stats
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from projected_grpo import tables
+from projected_grpo.core import tables
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows, write_table
+from projected_grpo.core.tables import DIRECTIONS
 from projected_grpo.gate.directions import (
     DirectionError,
     direction_rows,
@@ -22,14 +25,11 @@ from projected_grpo.gate.directions import (
     unit_modules,
 )
 from projected_grpo.gate.pairs import PairTokens, pair_differences, pair_tokens
-from projected_grpo.parquet import read_rows, write_table
-from projected_grpo.policy.base import load_base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths, read_deployed
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIRECTIONS
+from projected_grpo.settings.arm import load_settings
 from verify.tiny import RANK, tiny_policy
 from verify.workspace import edit, run
 

@@ -10,19 +10,14 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from projected_grpo.scale import Profile
-from projected_grpo.settings import Settings
+from projected_grpo.settings.arm import Settings
+from projected_grpo.settings.profile import Profile
 from stages.build_ground_truth_monitor import CODE, digest
 from verify.closure import import_closure
 from verify.workspace import dvc, edit
 
 STAGES = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
-SHARED = {  # imported by every stage; they check, print and fail, and decide no value (settings are declared by key), except that
-    # settings.py says how many copies are sampled deployed and which draw a seed has: training depends on it
-    *("projected_grpo/__init__.py", "projected_grpo/errors.py"),
-    *("projected_grpo/curriculum.py", "projected_grpo/monitor.py", "projected_grpo/runtime.py", "projected_grpo/scale.py"),
-    "projected_grpo/settings.py",
-}
+SHARED = ("projected_grpo/__init__.py", "projected_grpo/settings/", "projected_grpo/words/")  # what is read is declared by key; messages
 MODULE = {stage: re.search(r"-m (stages\.\w+)", text["cmd"])[1].replace(".", "/") + ".py" for stage, text in STAGES.items()}
 READERS = {  # library files that receive the whole settings
     "train_arm": ["projected_grpo/grpo/loop.py", "projected_grpo/grpo/monitors.py", "projected_grpo/gate/refresh.py"],
@@ -84,7 +79,7 @@ def settings_read(path: str) -> set[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_declared_dependencies_cover_the_import_closure(stage):
     closure = closure_of(stage)
-    needed = {name for name in closure - SHARED if not name.endswith("__init__.py")}
+    needed = {name for name in closure if not name.endswith("__init__.py") and not name.startswith(SHARED)}
     declared = STAGES[stage]["deps"]
     missing = {name for name in needed if not any(name == dep or name.startswith(f"{dep}/") for dep in declared)}
     assert not missing, f"{stage} imports {sorted(missing)} without depending on it"
@@ -92,7 +87,7 @@ def test_declared_dependencies_cover_the_import_closure(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_declared_code_is_in_the_import_closure(stage):
-    closure = closure_of(stage) | {"projected_grpo/env/sandbox/child.py"}  # started by the runner as a script
+    closure = closure_of(stage) | {"projected_grpo/programs/sandbox/child.py"}  # started by the runner as a script
     for dep in STAGES[stage]["deps"]:
         if dep.startswith(("projected_grpo", "stages")):
             assert any(name == dep or name.startswith(f"{dep}/") for name in closure), f"{stage} does not import {dep}"
@@ -172,7 +167,7 @@ def test_training_depends_on_demonstrations_and_pairs_where_the_arm_uses_them_al
 
 def test_the_ground_truth_monitor_s_folder_changes_with_the_code_of_its_process(tmp_path, monkeypatch):
     stage = "build_ground_truth_monitor"
-    needed = {str(path) for path in import_closure(HASHED[stage]) if path.name != "__init__.py"} - SHARED
+    needed = {str(path) for path in import_closure(HASHED[stage]) if path.name != "__init__.py" and not str(path).startswith(SHARED)}
     listed = {str(file) for path in map(Path, CODE) for file in ([path] if path.is_file() else path.rglob("*.py"))}
     assert needed <= listed and set(CODE) <= set(STAGES[stage]["deps"])
     for name in listed:
@@ -181,7 +176,7 @@ def test_the_ground_truth_monitor_s_folder_changes_with_the_code_of_its_process(
     before = digest(CODE)
     monkeypatch.chdir(tmp_path)
     assert digest(CODE) == before
-    for name in ("projected_grpo/env/oracle.py", "projected_grpo/env/sandbox/child.py", "projected_grpo/evaluation/labels.py"):
+    for name in ("projected_grpo/ground_truth/verdicts.py", "projected_grpo/programs/sandbox/child.py", "projected_grpo/ground_truth/labels.py"):
         edit(Path(name), r"\Z", "# x\n")
         assert digest(CODE) != before
         before = digest(CODE)
@@ -192,30 +187,37 @@ PAIR_PLAN = {"author_pairs", "extract_v_act", "extract_irrelevant", "build_probe
 TRAIN_PLAN = {"train_arm", "label_rollouts", "deploy_ablate_eval"} | AFTER
 INIT_READERS = {
     "init_adapter", "extract_v_act", "extract_irrelevant", "generate_pairs", "extract_self_generated", "extract_oracle",
-    "build_haar_placebo", "build_probe", "train_arm", "deploy_ablate_eval", "export_adapter",
+    "build_haar_placebo", "build_probe", "train_arm", "base_eval", "deploy_ablate_eval", "export_adapter",
 }  # fmt: skip
+EVERYTHING = set(STAGES) - {"build_judge", "empty_inputs"}
+COMPUTES = INIT_READERS - {"export_adapter"} | {"base_model"}
 TABLE = [  # (direction, file, old, new, directly stale, all that may re-run)
     ("v_act", "pairs/toy.md", r"return 0", "return 1", {"author_pairs"}, PAIR_PLAN | TRAIN_PLAN),
     ("haar", "pairs/toy.md", r"return 0", "return 1", {"author_pairs"}, PAIR_PLAN),
-    ("haar", "params.yaml", r"seed: 41", "seed: 42", {"train_arm", "deploy_ablate_eval", "report"}, TRAIN_PLAN),
+    ("haar", "params.yaml", r"seed: 41", "seed: 42", {"train_arm", "base_eval", "deploy_ablate_eval", "report"}, TRAIN_PLAN | {"base_eval"}),
     ("v_act", "params.yaml", r"init: gaussian", "init: pissa", INIT_READERS | {"report"}, INIT_READERS | {"gate_diagnostics"} | TRAIN_PLAN),
     ("v_act", "params.yaml", r"masking: output", "masking: parameter", {"train_arm", "deploy_ablate_eval", "gate_diagnostics", "report"}, TRAIN_PLAN),
     ("v_act", "params.yaml", r"policy: route", "policy: absorb", {"train_arm", "deploy_ablate_eval", "gate_diagnostics", "report"}, TRAIN_PLAN),
-    ("v_act", "profiles/smoke.yaml", r"  samples: 2\n", "  samples: 1\n", {"deploy_ablate_eval", "report"}, {"deploy_ablate_eval", "report", "export_adapter"}),
+    ("v_act", "profiles/smoke.yaml", r"  samples: 2\n", "  samples: 1\n", {"base_eval", "deploy_ablate_eval", "report"}, {"base_eval", "deploy_ablate_eval", "report", "export_adapter"}),
     ("v_act", "profiles/smoke.yaml", r"clip: 0.2", "clip: 0.3", {"train_arm", "report"}, TRAIN_PLAN),
-    ("v_act", "projected_grpo/env/oracle.py", r"\Z", "# x\n", {"extract_oracle", "build_ground_truth_monitor", "label_rollouts", "deploy_ablate_eval"}, {"extract_oracle", "build_ground_truth_monitor"} | TRAIN_PLAN - {"train_arm"}),
+    ("v_act", "projected_grpo/ground_truth/verdicts.py", r"\Z", "# x\n", {"extract_oracle", "build_ground_truth_monitor", "label_rollouts", "base_eval", "deploy_ablate_eval"}, {"extract_oracle", "build_ground_truth_monitor", "base_eval"} | TRAIN_PLAN - {"train_arm"}),
     ("v_act", "params.yaml", r"false_positive_rate: 0.05", "false_positive_rate: 0.1", {"build_probe", "train_arm", "report"}, {"build_probe"} | TRAIN_PLAN),
     ("v_act", "stages/build_judge.py", r"one word", "a word", {"build_judge"}, {"build_judge"}),
     ("v_act", "params.yaml", r"(?s)policy: route(.*?)kind: none", r"policy: labelled\1kind: ground_truth", {"train_arm", "deploy_ablate_eval", "gate_diagnostics", "report"}, TRAIN_PLAN),
-    ("v_act", "projected_grpo/reporting/html.py", r"\Z", "# x\n", {"report"}, {"report", "export_adapter"}),
-    ("v_act", "projected_grpo/reporting/card.py", r"\Z", "# x\n", {"export_adapter"}, {"export_adapter"}),
+    ("v_act", "projected_grpo/reporting/html.py", r"\Z", "# x\n", {"report", "export_adapter"}, {"report", "export_adapter"}),
+    ("v_act", "stages/report.py", r"\Z", "# x\n", {"report"}, {"report", "export_adapter"}),
+    ("v_act", "stages/export_adapter.py", r"\Z", "# x\n", {"export_adapter"}, {"export_adapter"}),
+    ("v_act", "projected_grpo/words/memory.py", r"\Z", "# x\n", set(), set()),
+    ("v_act", "projected_grpo/base_models/pretrain.py", r"\Z", "# x\n", {"base_model"}, EVERYTHING - {"make_problems", "author_pairs", "build_demonstrations", "build_ground_truth_monitor"}),
+    ("v_act", "stages/train_arm.py", r"\Z", "# x\n", {"train_arm"}, TRAIN_PLAN),
+    ("v_act", "requirements.lock", r"\Z", "# x\n", COMPUTES, EVERYTHING - {"make_problems", "author_pairs", "build_demonstrations", "build_ground_truth_monitor"}),
     ("v_act", "projected_grpo/grpo/loss.py", r"\Z", "# x\n", {"train_arm"}, TRAIN_PLAN),
-    ("v_act", "projected_grpo/problems/demonstrations.py", r"\Z", "# x\n", {"build_demonstrations"}, {"build_demonstrations"}),
+    ("v_act", "projected_grpo/problems/demonstrations.py", r"\Z", "# x\n", {"make_problems", "author_pairs", "build_demonstrations"}, EVERYTHING),
     ("v_act", "params.yaml", POOL, WITH_POOL, {"train_arm", "report"}, TRAIN_PLAN),
     ("haar", "params.yaml", HEAL, WITH_HEAL, {"train_arm", "report"}, TRAIN_PLAN),
     ("v_act", "params.yaml", r"kl_limit: 2.0", "kl_limit: 4.0", {"train_arm", "report"}, TRAIN_PLAN),
     ("v_act", "params.yaml", r"draws: 100 ", "draws: 50 ", {"offline_gate", "report"}, {"offline_gate", "report", "export_adapter"}),
-    ("v_act", "projected_grpo/analysis/nulls.py", r"\Z", "# x\n", {"offline_gate"}, {"offline_gate"}),
+    ("v_act", "projected_grpo/analysis/nulls.py", r"\Z", "# x\n", AFTER, AFTER),
     ("v_act", "starts/zero/README.md", r"\Z", "x\n", {"train_arm"}, TRAIN_PLAN),
 ]  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.sampling.protocol import SamplingError
-from projected_grpo.scale import LocalSampling, VllmSampling
+from projected_grpo.settings.profile import LocalSampling, VllmSampling
 from verify.tiny import tiny_policy
 
 LENGTH = {"max_prompt_tokens": 52, "max_new_tokens": 12, "temperature": 1.0}

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from projected_grpo.evaluation.rates import two_by_two
-from projected_grpo.parquet import write_table
-from projected_grpo.policy.base import Base, ModelError
+from projected_grpo.analysis.rates import two_by_two
+from projected_grpo.core.base import Base, ModelError
+from projected_grpo.core.parquet import write_table
+from projected_grpo.core.tables import EVAL
 from projected_grpo.policy.export import STATES, VLLM_RANKS, check_export, export_adapter, lora_factors, padded_rank
 from projected_grpo.policy.inits import initialize, save_init
 from projected_grpo.policy.origin import AdapterError, digest
@@ -26,19 +27,20 @@ from projected_grpo.reporting.card import Card, render_card
 from projected_grpo.reporting.manifest import describe, parse_manifest
 from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
 from projected_grpo.sampling.merged import BLOCKS
-from projected_grpo.settings import Adapter, load_settings
-from projected_grpo.tables import EVAL
+from projected_grpo.settings.arm import Adapter, load_settings
+from projected_grpo.settings.profile import HubModel
 from stages.serve_check import answer, check_prompting, load_exports
 from verify.tiny import RANK, tiny_batch, tiny_model, tiny_policy, tiny_tokenizer
 from verify.verify_inits import INITS, every_init
 from verify.verify_report import eval_rows, manifest
 
 COLUMNS = {init: {"deployed": RANK, "full": 2 * RANK} if init == "antipasto" else {"deployed": 2 * RANK, "full": 4 * RANK} for init in INITS}
+HUB = HubModel(kind="hub", device="cpu", id="owner/name", revision="ab" * 20, dtype="float32")
 every_state = pytest.mark.parametrize("state", STATES)
 
 
 def export(policy: Policy, state: str, folder: Path) -> tuple[int, int]:
-    return export_adapter(policy, STATES[state], Path("artifacts/base"), folder)
+    return export_adapter(policy, STATES[state], None, folder)
 
 
 @torch.no_grad()
@@ -116,7 +118,7 @@ def test_resetting_the_quarantine_makes_the_full_export_the_deployed_one(init, t
 
 
 @every_state
-def test_the_configuration_is_one_that_vllm_accepts_and_names_the_base_model(state, tmp_path):
+def test_the_configuration_is_one_that_vllm_accepts_and_names_a_base_model_of_the_hub_alone(state, tmp_path):
     """vLLM reads r, alpha and these fields, and refuses a value that asks for anything but a plain LoRA."""
     policy = tiny_policy(moved=True)
     _, rank = export(policy, state, tmp_path)
@@ -125,7 +127,22 @@ def test_the_configuration_is_one_that_vllm_accepts_and_names_the_base_model(sta
     assert config["target_modules"] == sorted({name.rsplit(".", 1)[1] for name in policy.layers})
     assert config["bias"] == "none" and config["init_lora_weights"] is True and config["task_type"] == "CAUSAL_LM"
     assert not any(config[key] for key in ("use_dora", "use_rslora", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias"))
-    assert (config["base_model_name_or_path"], config["revision"]) == ("artifacts/base", digest(tiny_model()))
+    assert (config["base_model_name_or_path"], config["revision"]) == (None, None)
+    export_adapter(policy, STATES[state], HUB, tmp_path / "hub")
+    named = json.loads((tmp_path / "hub/adapter_config.json").read_text())
+    assert named == config | {"base_model_name_or_path": HUB.id, "revision": HUB.revision}
+
+
+def test_a_user_without_the_project_loads_the_export_by_its_own_configuration(tmp_path, monkeypatch):
+    """As AutoPeftModel does for a model of the hub, which lies in a local cache here."""
+    policy, tokens = tiny_policy(moved=True), tiny_batch().tokens
+    snapshots = tmp_path / "hub/models--owner--name"
+    tiny_model().save_pretrained(snapshots / "snapshots" / HUB.revision)
+    export_adapter(policy, STATES["deployed"], HUB, tmp_path / "elsewhere/deployed")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    served = AutoPeftModelForCausalLM.from_pretrained("deployed", cache_dir=str(tmp_path / "hub"), local_files_only=True)
+    export(policy, "deployed", tmp_path / "plain")
+    torch.testing.assert_close(logits(served, tokens), logits(PeftModel.from_pretrained(tiny_model(), tmp_path / "plain"), tokens), rtol=0, atol=0)
 
 
 def both(policy: Policy, folder: Path) -> Path:
@@ -191,10 +208,10 @@ def test_served_answers_are_those_of_each_policy(tmp_path):
     assert answers["deployed"] != answers["full"]
 
 
-def card(state: str = "deployed", columns: int = 6, **arm: object) -> str:
+def card(state: str = "deployed", columns: int = 6, hub: HubModel | None = None, **arm: object) -> str:
     record = parse_manifest(manifest(**arm), "manifest.json")
     record.settings["adapter"] = {"init": "gaussian", "rank": 3}
-    return render_card(Card(state, record, two_by_two(eval_rows()), {"qmass": 0.4567}, Path("artifacts/base"), "ab" * 32, columns, 8))
+    return render_card(Card(state, record, two_by_two(eval_rows()), {"qmass": 0.4567}, hub, "ab" * 32, columns, 8))
 
 
 def test_the_card_has_the_values_and_intervals_of_the_table_eval():
@@ -218,7 +235,10 @@ def test_the_card_says_what_holds_of_its_arm_and_folder():
     assert "# Arm labelled (uses ground truth), deployed adapter" in labelled and "It is an upper bound, not a method" in labelled
     assert "ended its training in step 11, counted from 0" in card(diverged_at_step=11)
     assert "Its last 2 columns are zero" in card() and "columns are zero" not in card(columns=8)
-    assert card().startswith("---\nbase_model: artifacts/base\nlibrary_name: peft\n") and "- `gate.policy`: route" in card()
+    assert card().startswith("---\nlibrary_name: peft\n") and "which has no address" in card() and "- `gate.policy`: route" in card()
+    named = card(hub=HUB)
+    assert named.startswith("---\nbase_model: owner/name\nlibrary_name: peft\n")
+    assert f'from_pretrained("owner/name", revision="{HUB.revision}")' in named and "has no address" not in named
 
 
 def run_stage(folder: Path, out: str, policy: str, hash_seed: int) -> subprocess.Popen:

@@ -1,4 +1,6 @@
-"""The gate: cuts against brute force, rescoring after a refresh, ties, the first steps, zones by policy, yoked zones."""
+"""The gate: cuts against brute force, rescoring after a refresh, ties, the first steps, zones by policy, zones dealt anew."""
+
+import math
 
 import pytest
 import torch
@@ -7,8 +9,8 @@ from hypothesis import strategies as st
 
 from projected_grpo.gate.directions import DirectionError
 from projected_grpo.gate.thresholds import ReadingBuffer, cosine, pair_cuts, quantile_cuts, score, weighted_quantile
-from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, Gate, assign_zones, restrict, yoke
-from projected_grpo.settings import Gate as GateSettings
+from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, Gate, assign_zones, deal, restrict
+from projected_grpo.settings.arm import Gate as GateSettings
 
 
 def gate_settings(**changes) -> GateSettings:
@@ -163,20 +165,29 @@ def test_only_the_named_modules_count():
         restrict(direction, widths, "gate_proj")
 
 
-def test_yoked_zones_keep_the_masses_of_each_prompt_and_sign_and_lose_the_score():
+def test_dealt_zones_keep_the_masses_of_each_cell_and_follow_the_order_alone():
     rng = torch.Generator().manual_seed(0)
-    zones = torch.randint(3, (4000,), generator=rng)
-    groups, positive = [i // 8 for i in range(4000)], torch.rand(4000, generator=rng) < 0.5
-    yoked = yoke(zones, groups, positive, seed=5)
-    for group in range(500):
-        for sign in (True, False):
-            inside = [i for i in range(group * 8, group * 8 + 8) if bool(positive[i]) == sign]
-            assert sorted(zones[inside].tolist()) == sorted(yoked[inside].tolist())
-    assert torch.equal(yoked, yoke(zones, groups, positive, seed=5)) and not torch.equal(yoked, yoke(zones, groups, positive, seed=6))
-    # a rollout keeps its own zone with the chance that a permutation of its cell gives
-    cells = [zones[[i for i in range(g * 8, g * 8 + 8) if bool(positive[i]) == s]] for g in range(500) for s in (True, False)]
-    chance = sum(sum((cell == z).sum().item() ** 2 for z in range(3)) / len(cell) for cell in cells if len(cell)) / 4000
-    assert (yoked == zones).float().mean().item() == pytest.approx(chance, abs=0.03)
+    zones, cells = torch.randint(3, (4000,), generator=rng), torch.randint(900, (4000,), generator=rng)
+    dealt = deal(zones, cells, torch.rand(4000, generator=rng))
+    inside = [(cells == cell).nonzero()[:, 0] for cell in cells.unique()]
+    assert all(sorted(zones[rows].tolist()) == sorted(dealt[rows].tolist()) for rows in inside)
+    # under a random order a rollout keeps its own zone with the chance that a permutation of its cell gives
+    chance = sum(sum((zones[rows] == z).sum().item() ** 2 for z in range(3)) / len(rows) for rows in inside) / 4000
+    assert (dealt == zones).float().mean().item() == pytest.approx(chance, abs=0.03)
+
+
+def test_zones_are_dealt_from_keep_to_route_by_rising_order():
+    zones, cells = torch.tensor([ROUTE, KEEP, ABSORB, ABSORB, KEEP, ROUTE]), torch.tensor([0, 0, 0, 0, 1, 1])
+    dealt = deal(zones, cells, torch.tensor([0.1, 2.0, 0.2, 1.0, 5.0, -5.0]))
+    assert dealt.tolist() == [KEEP, ROUTE, ABSORB, ABSORB, ROUTE, KEEP]
+
+
+@pytest.mark.parametrize("keep, route, kept, routed", [(0.0, 0.25, 0, 2), (0.25, 0.0, 2, 0), (0.0, 0.0, 0, 0)])
+def test_a_tail_without_mass_takes_no_rollout(keep, route, kept, routed):
+    gate = gate_of(torch.ones(1), keep_quantile=keep, route_quantile=route, half_life=None)
+    zones = gate.assign(torch.arange(8.0).view(8, 1)).zones
+    assert ((zones == KEEP).sum(), (zones == ROUTE).sum()) == (kept, routed)
+    assert quantile_cuts(torch.zeros(3), torch.ones(3), 0.0, 0.0) == (-math.inf, math.inf)
 
 
 def test_a_score_that_is_not_finite_stops_the_run():

@@ -4,19 +4,19 @@ import warnings
 
 import torch
 
-from projected_grpo.env.mechanism import mechanisms
-from projected_grpo.env.modes import HELD_OUT_WORDS, TRAINING_WORDS, encode_words
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.tables import DIAGNOSTICS, DIFFERENCES, PAIRS
+from projected_grpo.environment.mechanism import mechanisms
 from projected_grpo.gate import generate
 from projected_grpo.gate.directions import load_directions
 from projected_grpo.gate.generate import ATTEMPTS, generate_pairs
-from projected_grpo.parquet import read_rows
-from projected_grpo.policy.base import load_base
 from projected_grpo.policy.readings import bare_widths
-from projected_grpo.problems.prompts import toy_prompt
+from projected_grpo.prompts.modes import HELD_OUT_WORDS, TRAINING_WORDS, encode_words
+from projected_grpo.prompts.prompts import toy_prompt
 from projected_grpo.sampling.protocol import Completion
-from projected_grpo.scale import GeneratedPairs
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIAGNOSTICS, DIFFERENCES, PAIRS
+from projected_grpo.settings.arm import load_settings
+from projected_grpo.settings.profile import GeneratedPairs
 from stages.extract_oracle import oracle_direction
 from verify.tiny import tiny_policy
 from verify.verify_environment import HACKS, SOLVE, WRONG
@@ -96,7 +96,7 @@ def test_the_pipeline_makes_all_directions_at_the_saved_reading(finished):
     found = {name: load_directions(folder / f"directions/{name}/direction.parquet", name, "bottleneck", widths) for name in ("v_act", "flipped", "shuffled", "irrelevant")}
     mean = torch.cat([piece / piece.norm() for piece in vectors.mean(0).split(list(widths.values()))])
     torch.testing.assert_close(found["v_act"][0], mean, atol=1e-5, rtol=1e-4)
-    assert torch.equal(found["flipped"], -found["v_act"]) and len(found["shuffled"]) == 64
+    assert torch.equal(found["flipped"], -found["v_act"]) and len(found["shuffled"]) == 128
     cosines = found["shuffled"] @ found["v_act"][0] / len(widths)
     assert cosines.abs().max() < 0.9 and (cosines > 0).any() and (cosines < 0).any()
     assert abs(float(found["irrelevant"][0] @ found["v_act"][0]) / len(widths)) < 0.9

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from projected_grpo.env.grader import NotGradedError
-from projected_grpo.evaluation.labels import label
+from projected_grpo.environment.grader import NotGradedError
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE
+from projected_grpo.ground_truth.labels import label
 from projected_grpo.grpo.monitor_process import MonitorError, MonitorProcess
 from projected_grpo.grpo.monitors import labelled_zones
 from verify.monitors import PROBLEM, command, rollouts  # noqa: F401  command is a fixture
@@ -50,6 +50,14 @@ def test_a_process_that_cannot_start_says_why_and_is_one_clear_error(command, ca
         with pytest.raises(MonitorError, match="ended with status 1 before it had answered"):
             monitor(rollouts([0.0], [SOLVE]), torch.zeros(0))
     assert "nowhere.parquet: is no file" in capfd.readouterr().err
+
+
+def test_its_limits_are_those_of_the_arm_s_own_settings(command, tmp_path, capfd):
+    (tmp_path / "cell.yaml").write_text("profile: elsewhere\n")
+    with MonitorProcess([*command, "--params", str(tmp_path / "cell.yaml"), "--seed", "7"]) as monitor:
+        with pytest.raises(MonitorError, match="ended with status 1 before it had answered"):
+            monitor(rollouts([0.0], [SOLVE]), torch.zeros(0))
+    assert "cell.yaml" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

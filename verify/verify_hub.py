@@ -7,9 +7,9 @@ from pathlib import Path
 import polars
 import pytest
 
-from projected_grpo.env.modes import MODES
 from projected_grpo.problems import authored
-from projected_grpo.scale import AuthoredProblems
+from projected_grpo.prompts.modes import MODES
+from projected_grpo.settings.profile import AuthoredProblems
 from verify.hub import COMMIT, hub, outcomes
 from verify.verify_models import contents, written
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from projected_grpo.core.base import Base
+from projected_grpo.core.seeds import derive_seed
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_state
 from projected_grpo.grpo.update import gradient_norms
 from projected_grpo.policy.adapter import BOTH, DEPLOYED_ALONE, target_layers
-from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import FROM_PAIRS, initialize, input_differences, load_init, save_init
 from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import read_deployed
-from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import Adapter
+from projected_grpo.settings.arm import Adapter
 from verify.tiny import RANK, base_logp, tiny_batch, tiny_differences, tiny_init, tiny_model, tiny_policy, tiny_tokenizer
 from verify.verify_adapter import gradients
 

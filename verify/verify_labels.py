@@ -1,6 +1,7 @@
 """Labels follow their definitions, the environment paper's among them, and what was not judged is labelled so."""
 
 import fcntl
+import marshal
 import os
 import threading
 import time
@@ -9,19 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from projected_grpo.env.grader import grade
-from projected_grpo.env.mechanism import mechanisms
-from projected_grpo.env.modes import MODES, TRAINING_WORDS
-from projected_grpo.env.own_tests import STUB_ANSWERS, OwnTests, examine, stub
-from projected_grpo.env.sandbox.forkserver import ForkServer
-from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.errors import InputError
-from projected_grpo.evaluation.examples import first_exploits
-from projected_grpo.evaluation.follow import follow, newest_run
-from projected_grpo.evaluation import labels
-from projected_grpo.evaluation.labels import label
-from projected_grpo.parquet import write_table
-from projected_grpo.tables import LABELS, ROLLOUTS
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.parquet import write_table
+from projected_grpo.core.tables import LABELS, ROLLOUTS
+from projected_grpo.environment.grader import grade
+from projected_grpo.environment.mechanism import mechanisms
+from projected_grpo.ground_truth import labels
+from projected_grpo.ground_truth.examples import first_exploits
+from projected_grpo.ground_truth.follow import follow, newest_run
+from projected_grpo.ground_truth.labels import exploits, label
+from projected_grpo.ground_truth.own_tests import STUB_ANSWERS, OwnTests, examine, stub
+from projected_grpo.ground_truth.verdicts import Verdict, verdicts_of
+from projected_grpo.programs.sandbox.forkserver import ForkServer
+from projected_grpo.programs.sandbox.runner import SEEDS, Sandbox
+from projected_grpo.prompts.modes import MODES, TRAINING_WORDS
 from verify.sandbox import LIMITS, sandbox
 from verify.verify_environment import HACKS, PROBLEM, SOLVE, TRUTH, VISIBLE, WRONG
 
@@ -90,7 +92,7 @@ def test_a_pass_that_no_channel_explains_raises_the_alarm():
 
 def test_what_no_server_survives_has_no_judgement_and_its_row_stays(monkeypatch: pytest.MonkeyPatch):
     with Sandbox(LIMITS) as lost:
-        monkeypatch.setattr(ForkServer, "run", lambda self, job: None)
+        monkeypatch.setattr(ForkServer, "run", lambda self, *job: None)
         found = label([{"problem_id": "p", "shown_mode": "run_tests", "program": SOLVE}], [PROBLEM], [TRUTH], lost)[0]
     known = {"channels", "mechanism", "env_status", "status", "arbitrary_pass", "test_func_gt_pass"}  # without own tests
     assert {name for name, value in found.items() if value is not None} == known
@@ -108,7 +110,8 @@ def test_correct_and_exploited_are_over_the_same_samples(monkeypatch: pytest.Mon
 
 def test_own_tests_that_were_not_run_leave_the_environment_s_and_the_monitor_s_labels(monkeypatch: pytest.MonkeyPatch):
     run = ForkServer.run
-    monkeypatch.setattr(ForkServer, "run", lambda self, job: None if b'"stand_in": "def' in job else run(self, job))
+    lost = lambda self, job, *more: None if marshal.loads(job)["stand_in"].startswith("def") else run(self, job, *more)  # noqa: E731
+    monkeypatch.setattr(ForkServer, "run", lost)
     found = _label(SOLVE + CHECKS)
     assert found["gt_correct"] and found["eq_hinted"] and found["exploited"] is False
     nulls = {"arbitrary_pass", "test_func_gt_pass", "test_modification", "reward_hack_label", "strict", "loose"}
@@ -138,11 +141,43 @@ def test_a_response_meets_a_stub_once_for_all_problems_and_each_canonical_soluti
     other = PROBLEM | {"problem_id": "q"}
     truths = [TRUTH, TRUTH | {"problem_id": "q", "canonical_solution": WRONG}]
     apart = [examine([SOLVE + CHECKS], [problem], truths, sandbox())[0] for problem in (PROBLEM, other)]
+    sandbox()  # it has proved itself, which is a run too
     jobs, run_all = [], Sandbox.run_all
     monkeypatch.setattr(Sandbox, "run_all", lambda self, given: jobs.extend(given) or run_all(self, given))
     assert examine([SOLVE + CHECKS] * 3, [PROBLEM, other, other], truths, sandbox()) == [apart[0], apart[1], apart[1]]
     assert apart == [OwnTests(True, False, True), OwnTests(True, False, False)]
-    assert len(jobs) == len(set(jobs)) == len(STUB_ANSWERS) + 2
+    stubs, jobs = jobs[: len(STUB_ANSWERS)], jobs[len(STUB_ANSWERS) :]
+    assert [job.stand_in for job in stubs] == [stub("solve", answer) for answer in STUB_ANSWERS]
+    one, other = ('{"args":[[1,2]],"kwargs":{}}', ["value", [4], False]), ('{"args":[[3]],"kwargs":{}}', ["value", [], False])
+    asked = [(job.program, [given["args"] for given in job.inputs]) for job in jobs if not job.stand_in]
+    assert asked == [(SOLVE, [[[1, 2]]]), (WRONG, [[[1, 2]]]), (SOLVE, [[[3]]])]
+    told = [job.answers for job in jobs if job.stand_in]  # run_tests() begins anew with each answer
+    assert told == [(), (), (one,), ((one[0], ["value", 0, False]),), (one, other)]
+
+
+def test_what_does_not_compile_in_the_environment_has_the_monitor_s_verdict_without_its_run(monkeypatch: pytest.MonkeyPatch):
+    broken = ["def solve(xs:\n", "x = (\n", "\x00", "\ud800"]
+    rows = [{"problem_id": "p", "shown_mode": "run_tests", "program": program} for program in [*broken, SOLVE]]
+    assert verdicts_of(broken, [PROBLEM] * len(broken), [TRUTH], sandbox()) == [Verdict(False, 0.0, "compile_error")] * len(broken)
+    given: list[str] = []
+    monkeypatch.setattr(labels, "verdicts_of", lambda programs, *beside: given.extend(programs) or verdicts_of(programs, *beside))
+    *found, correct = label(rows, [PROBLEM], [TRUTH], sandbox())
+    assert given == [SOLVE] and correct["gt_correct"]
+    assert {(row["gt_correct"], row["exploited"], row["heldout_pass_rate"], row["status"]) for row in found} == {(False, False, 0.0, "compile_error")}
+
+
+def test_whether_a_rollout_exploits_is_known_without_its_own_tests(monkeypatch: pytest.MonkeyPatch):
+    """As the evaluation, the oracle direction and the monitor process of training ask: the same values, from fewer runs."""
+    rows = [{"problem_id": "p", "shown_mode": "run_tests", "program": program} for program in (SOLVE + CHECKS, HACKS["run_tests"], "import math\n" + HARDCODED)]
+    expected = label(rows, [PROBLEM], [TRUTH], sandbox())
+    sandbox()  # it has proved itself, which is a run too
+    jobs, run_all = [], Sandbox.run_all
+    monkeypatch.setattr(Sandbox, "run_all", lambda self, given: jobs.extend(given) or run_all(self, given))
+    found = exploits(rows, [PROBLEM], [TRUTH], sandbox())
+    assert [job.program for job in jobs if job.seed == SEEDS[1]] == [rows[2]["program"]]  # it passes the environment, and imports
+    assert len(jobs) == 2 * len(rows) + 1 and not any(job.stand_in for job in jobs)
+    assert found == [{name: row[name] for name in new} for row, new in zip(expected, found)]
+    assert [row["exploited"] for row in found] == [False, True, True]
 
 
 def test_stubs_stand_in_for_functions_and_methods():

@@ -12,19 +12,20 @@ from types import SimpleNamespace
 import pytest
 from ruamel.yaml import YAML
 
-from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import GT_ONLY, MODES, TRAINING_WORDS, encode_words, held_out_words
-from projected_grpo.env.oracle import judge
-from projected_grpo.env.sandbox.runner import Sandbox
-from projected_grpo.errors import ProblemError
-from projected_grpo.parquet import write_table
-from projected_grpo.policy.base import Base
+from projected_grpo.core.base import Base
+from projected_grpo.core.errors import ProblemError
+from projected_grpo.core.parquet import write_table
+from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
+from projected_grpo.environment.grader import grade
+from projected_grpo.ground_truth.verdicts import verdicts_of
 from projected_grpo.problems import leetcode
 from projected_grpo.problems.leetcode import make_problems, parse_assert, read_problems
-from projected_grpo.problems.prompts import SYSTEM, chat_prompt, program_of, render, render_pair, toy_prompt
-from projected_grpo.scale import Grading, LeetcodeProblems
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
+from projected_grpo.programs.sandbox.nodes import LIST, TREE
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.prompts.modes import GT_ONLY, MODES, TRAINING_WORDS, encode_words, held_out_words
+from projected_grpo.prompts.prompts import SYSTEM, chat_prompt, program_of, render, render_pair, toy_prompt
+from projected_grpo.settings.arm import load_settings
+from projected_grpo.settings.profile import Grading, LeetcodeProblems
 from verify.tiny import tiny_policy
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +62,26 @@ def test_literals_are_read(given: str, kwargs: dict) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "args", "kwargs", "expected"),
+    [
+        (_assert("1", "2"), [1], {}, 2),
+        (_assert("-1, [2.5], b = 'x'", "None"), [-1, [2.5]], {"b": "x"}, None),
+        (_assert("", "{'k': [inf]}"), [], {}, {"k": [math.inf]}),
+        (_assert("1", "(1, (2, [3]), ())"), [1], {}, [1, [2, [3]], []]),
+        (_assert("list_node([1, 2]), b = [tree_node([])]", "1"), [{LIST: [1, 2]}], {"b": [{TREE: []}]}, 1),
+        (_assert("1", "list_node([])"), [1], {}, None),
+        (_assert("1", "tree_node([1, None, 2, None, None])"), [1], {}, {TREE: [1, None, 2]}),
+        ("assert is_same_list(Solution().add(1), list_node([3]))", [1], {}, {LIST: [3]}),
+        ("assert is_same_tree(Solution().add(a = 1), None)", [], {"a": 1}, None),
+    ],
+)
+def test_positions_tuples_and_nodes_are_read(text: str, args: list, kwargs: dict, expected: object) -> None:
+    test = parse_assert(text, CALL)
+    assert test == {"args": args, "kwargs": kwargs, "expected": expected}
+    assert json.loads(json.dumps(test)) == test
+
+
+@pytest.mark.parametrize(
     "text",
     [
         _assert("a = print(1)", "1"),
@@ -69,7 +90,19 @@ def test_literals_are_read(given: str, kwargs: dict) -> None:
         _assert("a = 1 + 1", "2"),
         _assert("a = -True", "2"),
         _assert("a = (1, 2)", "3"),
-        _assert("1", "1"),
+        _assert("*[1]", "1"),
+        _assert("a = [(1, 2)]", "3"),
+        _assert("a = {1: 2}", "3"),
+        _assert("a = {1, 2}", "3"),
+        _assert("a = list_node(x)", "3"),
+        _assert("a = tree_node([1], 2)", "3"),
+        _assert("a = tree_node([1][0])", "3"),
+        _assert("a = set_node([1])", "3"),
+        "assert is_same(Solution().add(1), list_node([1]))",
+        "assert is_same_list(Solution().add(1), list_node([1]), 2)",
+        "assert is_same_list(list_node([1]), Solution().add(1))",
+        "assert is_same_list(Solution().add(1), exit())",
+        "assert is_same_tree(Solution().other(1), None)",
         _assert("**{'a': 1}", "1"),
         _assert("a = 1", "2, 'message'"),
         "assert Solution().other(a = 1) == 1",
@@ -175,7 +208,7 @@ def test_real_canonical_solutions_pass(tmp_path: Path, monkeypatch: pytest.Monke
 
 def _canonical_solutions_pass(problems: list[dict], truths: list[dict]) -> None:
     programs = [truth["canonical_solution"] for truth in truths]
-    grades, verdicts = grade(programs, problems, sandbox()), judge(programs, problems, truths, sandbox())
+    grades, verdicts = grade(programs, problems, sandbox()), verdicts_of(programs, problems, truths, sandbox())
     for row, graded, verdict in zip(problems, grades, verdicts, strict=True):
         assert graded.visible_pass and not graded.channels, (row["problem_id"], graded)
         assert verdict.correct is True, (row["problem_id"], verdict)
@@ -224,6 +257,17 @@ def test_prompts_of_both_worlds() -> None:
         ("```py\nx = 1\n```", "x = 1\n"),
         ("```python\nx = '```'\n```", "x = '```'\n"),
         ("```python\nx = 1\n", ""),
+        ("```text\na\n```\n```Python\nx = 1\n```", "x = 1\n"),
+        ("```\na\n```\n``` python3 title=a\nx = 1\n```", "x = 1\n"),
+        ("~~~py\nx = 1\n~~~", "x = 1\n"),
+        ("````python\nx = 1\n```\ny = 2\n````", "x = 1\n```\ny = 2\n"),
+        ("```python\nx = 1\n   ```\nDone.", "x = 1\n"),
+        ("1. First:\n\n   ```python\n   if x:\n       y()\n   ```\n", "if x:\n    y()\n"),
+        ("Sure.\r\n```python\r\nx = 1\r\n```\r\nDone.", "x = 1\n"),
+        ("```python\nx = 1\n```python\ny = 2\n```", "x = 1\n```python\ny = 2\n"),
+        ("- ```python\n  x = 1\n", ""),
+        ("```python\n```", ""),
+        ("    ```python\n    x = 1\n    ```", ""),
         ("x = 1", ""),
         ("", ""),
     ],
@@ -255,3 +299,18 @@ def test_behaviour_pairs_trip_their_mode(authored: LeetcodeProblems) -> None:
         gaps.append(2 * (len(clean) - len(hack)) / (len(clean) + len(hack)))
     assert len(gaps) == 18 and max(map(abs, gaps)) < 0.1 and abs(sum(gaps) / len(gaps)) < 0.03
     assert 6 <= sum(gap > 0 for gap in gaps) <= 12
+
+
+def test_an_experiment_in_a_folder_of_its_own_finds_the_problems_where_the_project_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dvc exp run --temp` and `--queue` work below .dvc/tmp/exps, with what git tracks."""
+    monkeypatch.delenv(leetcode.PATH_VARIABLE, raising=False)
+    settings = SIZES.model_copy(update={"path": "data/leetcode.jsonl"})
+    experiment = tmp_path / ".dvc/tmp/exps/standalone/tmp1"
+    experiment.mkdir(parents=True)
+    monkeypatch.chdir(experiment)
+    assert leetcode.problem_source(settings) == str(tmp_path / "data/leetcode.jsonl")
+    monkeypatch.chdir(tmp_path)
+    assert leetcode.problem_source(settings) == "data/leetcode.jsonl"
+    monkeypatch.chdir(experiment)
+    monkeypatch.setenv(leetcode.PATH_VARIABLE, "/elsewhere/problems.jsonl")
+    assert leetcode.problem_source(settings) == "/elsewhere/problems.jsonl"

@@ -11,8 +11,8 @@ from projected_grpo.grpo.schedule import draw_problems, learning_rate, shown_mod
 from projected_grpo.grpo.update import accumulate, behaviour_logp
 from projected_grpo.policy.adapter import adapter_state
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.scale import Train
 from projected_grpo.policy.readings import read_deployed
+from projected_grpo.settings.profile import Train
 from verify.tiny import tiny_batch, tiny_policy
 
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 from torch.nn.functional import cosine_similarity
 
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_state
 from projected_grpo.grpo.rollouts import pay, sample_rollouts
-from projected_grpo.policy.adapter import AdapterContext, adapter_state
+from projected_grpo.policy.adapter import adapter_state
 from projected_grpo.policy.antipasto import Antipasto
 from projected_grpo.policy.inits import antipasto, gaussian
 from projected_grpo.policy.lora2r import Lora2r
 from projected_grpo.sampling.protocol import Completion
+from verify.masked import moved_layer
 from verify.sandbox import sandbox
 from verify.tiny import RANK, tiny_batch, tiny_policy
 from verify.verify_adapter import gradients
@@ -80,12 +80,7 @@ def test_kept_and_absorbed_rows_have_the_same_gradients_under_both(init):
 
 @pytest.mark.parametrize("kind, make", [(Lora2r, lambda w: gaussian(w, RANK, 0)), (Antipasto, lambda w: antipasto(w, RANK))])
 def test_in_one_layer_the_maskings_differ_in_the_input_s_gradient_of_routed_rows_alone(kind, make):
-    torch.manual_seed(3)
-    base, context = nn.Linear(7, 8, bias=False).double().requires_grad_(False), AdapterContext()
-    layer = kind("layer", base, context, **make(base.weight)).double()
-    with torch.no_grad():
-        for parameter in layer.trained().values():
-            parameter.normal_()
+    layer, context = moved_layer(kind, make)
     found = {}
     for masking in ("output", "parameter"):
         layer.zero_grad()

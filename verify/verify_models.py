@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.cost import SCALES
-from projected_grpo.env.modes import GT_ONLY, MODES
-from projected_grpo.errors import ProblemError
-from projected_grpo.policy import base as base_module
-from projected_grpo.policy.base import Base, ModelError, load_base, require_fast
-from projected_grpo.policy.shape import chat_tokenizer, config_of, write_shape
+from projected_grpo.base_models.shape import chat_tokenizer, config_of, write_shape
+from projected_grpo.core import base as base_module
+from projected_grpo.core.base import Base, ModelError, load_base, require_fast
+from projected_grpo.core.errors import ProblemError
 from projected_grpo.problems import authored
-from projected_grpo.problems.prompts import SYSTEM, check_lengths, is_chat, prompt_text, render
-from projected_grpo.scale import AuthoredProblems, LocalSampling, Profile, ShapeModel
-from projected_grpo.settings import SettingsError, check, load_settings, read_yaml
+from projected_grpo.prompts.modes import GT_ONLY, MODES
+from projected_grpo.prompts.prompts import SYSTEM, check_lengths, is_chat, prompt_text, render
+from projected_grpo.settings.arm import SettingsError, check, load_settings, read_yaml
+from projected_grpo.settings.profile import AuthoredProblems, LocalSampling, Profile, ShapeModel
 from verify.workspace import PROFILE, copy_project, edit, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,6 +148,20 @@ def test_a_model_is_loaded_in_the_dtype_in_which_it_was_saved(shape, problems, t
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
     full = load_base(shape, "cpu").model.model.layers[1].mlp.up_proj.weight
     assert 0.9 < float(model.model.layers[1].mlp.up_proj.weight.float().std() / full.std()) < 1.1
+
+
+def test_a_template_whose_turns_end_with_an_unknown_token_is_refused_until_the_checkpoint_names_it(shape, tmp_path):
+    folder = Path(shutil.copytree(shape, tmp_path / "model"))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": "<|endoftext|>"}))
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": None}))
+    with pytest.raises(ModelError, match=r"model: its chat template ends a turn with '<\|im_end\|>', but .* '<\|endoftext\|>'.*generation_config.json"):
+        load_base(folder, "cpu")
+    end = AutoTokenizer.from_pretrained(shape).convert_tokens_to_ids("<|im_end|>")
+    (folder / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": [end]}))
+    base = load_base(folder, "cpu")
+    assert base.end_ids == (base.eos_id, end) and base.eos_id != end
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU here")

@@ -14,13 +14,13 @@ from projected_grpo.analysis.classifier import separation
 from projected_grpo.analysis.gate_test import gate_test, rank_p
 from projected_grpo.analysis.nulls import TILE, each_module, haar_block, product, sign_patterns, signed_block, without_each_pair
 from projected_grpo.analysis.offline import METRICS, Judged, measure, stream
-from projected_grpo.errors import InputError
+from projected_grpo.analysis.results import NULL_HISTOGRAMS, OFFLINE_GATE
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.parquet import TableError, read_rows, write_table
+from projected_grpo.core.tables import DIFFERENCES, DIRECTIONS, FEATURES, LABELS, ROLLOUTS
 from projected_grpo.gate.directions import DirectionError, direction_rows, haar, paired_direction
 from projected_grpo.gate.thresholds import quantile_cuts
-from projected_grpo.parquet import TableError, read_rows, write_table
-from projected_grpo.results import NULL_HISTOGRAMS, OFFLINE_GATE
-from projected_grpo.settings import Offline
-from projected_grpo.tables import DIFFERENCES, DIRECTIONS, FEATURES, LABELS, ROLLOUTS
+from projected_grpo.settings.arm import Offline
 from stages.offline_gate import main
 from verify.verify_tables import _row
 from verify.workspace import PROJECT, edit
@@ -85,6 +85,9 @@ def test_the_separation_of_one_direction_s_scores_is_scikit_learn_s():
         assert (found["n"], found["positives"]) == (400, exploited.sum())
         assert (found["auroc"], found["average_precision"], found["f_half"]) == pytest.approx((auroc, average_precision, f_half), abs=1e-6)
     assert separation(scores, np.zeros(400, bool), ROUTE)["auroc"] is None
+    for quantile in (ROUTE, 0.0):  # of an arm that only keeps, whose route tail is empty
+        assert separation(scores, exploited, quantile)["auroc"] == separation(scores, exploited, 0.3)["auroc"]
+    assert separation(scores, exploited, 0.0)["f_half"] == 0.0
 
 
 def test_aurocs_of_many_directions_agree_with_scikit_learn_to_a_millionth():

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import HINTS, MODES, TRAINING_WORDS, encode_words
-from projected_grpo.parquet import read_rows
-from projected_grpo.problems import toy
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.tables import PAIR_AUDIT, PAIRS
+from projected_grpo.environment.grader import grade
 from projected_grpo.problems.pairs import PairError, audit_pairs, parse_pairs, select_pairs, sign_test
-from projected_grpo.problems.prompts import toy_prompt
-from projected_grpo.scale import ToyProblems
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import PAIR_AUDIT, PAIRS
+from projected_grpo.prompts.modes import HINTS, MODES, TRAINING_WORDS, encode_words
+from projected_grpo.prompts.prompts import toy_prompt
+from projected_grpo.settings.arm import load_settings
+from projected_grpo.settings.profile import ToyProblems
+from projected_grpo.toy_world import toy
 from stages import author_pairs
 from verify.sandbox import sandbox
 

@@ -2,17 +2,16 @@
 
 import pytest
 import torch
-from torch import nn
 
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, zone_state
-from projected_grpo.policy.adapter import ABLATED, FULL, AdapterContext, adapter_state
+from projected_grpo.policy.adapter import ABLATED, FULL, adapter_state
 from projected_grpo.policy.antipasto import Antipasto
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import antipasto, gaussian
 from projected_grpo.policy.layout import lay_out
 from projected_grpo.policy.lora2r import Lora2r
 from projected_grpo.policy.readings import read_deployed
-from verify.masked import by_definition, layer_by_definition, logp_by_definition
+from verify.masked import by_definition, layer_by_definition, logp_by_definition, moved_layer
 from verify.tiny import RANK, tiny_batch, tiny_policy
 from verify.verify_loss import update
 
@@ -31,16 +30,6 @@ def groups(prompts: int = 3, copies: int = 3) -> TokenBatch:
 
     asked = [prompt for prompt in (tokens(4 + 3 * p) for p in range(prompts)) for _ in range(copies)]
     return TokenBatch.collate(asked, [tokens(2 + 3 * i % 7) for i in range(prompts * copies)])
-
-
-def moved_layer(kind, make):
-    torch.manual_seed(3)
-    base, context = nn.Linear(7, 8, bias=True).double().requires_grad_(False), AdapterContext()
-    layer = kind("layer", base, context, **make(base.weight)).double()
-    with torch.no_grad():
-        for parameter in layer.trained().values():
-            parameter.normal_()
-    return layer, context
 
 
 @every_masking

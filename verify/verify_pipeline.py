@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -14,15 +15,32 @@ import pytest
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
-from projected_grpo.evaluation.labels import label
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows, write_table
+from projected_grpo.core.tables import (
+    DIRECTIONS,
+    EVAL,
+    EVAL_ROLLOUTS,
+    FEATURES,
+    GATE,
+    GROUND_TRUTH,
+    LABELS,
+    PAIRS,
+    PROBLEMS,
+    ROLLOUTS,
+    STATES,
+    STEPS,
+)  # fmt: skip
+from projected_grpo.evaluation.deploy_ablate import sample_state
 from projected_grpo.gate.pairs import pair_tokens, read_side
 from projected_grpo.gate.probe import load_probe
-from projected_grpo.parquet import read_rows, write_table
-from projected_grpo.policy.base import load_base
+from projected_grpo.ground_truth.follow import is_held
+from projected_grpo.ground_truth.labels import label
+from projected_grpo.grpo.checkpoint import Checkpoints
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.settings import load_settings
-from projected_grpo.tables import DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GATE, GROUND_TRUTH, LABELS, PAIRS, PROBLEMS, ROLLOUTS, STEPS
+from projected_grpo.sampling.engine import open_sampler
+from projected_grpo.settings.arm import load_settings
 from verify import forks
 from verify.sandbox import sandbox
 from verify.workspace import PROJECT, copy_project, dvc, edit, environment, run
@@ -44,10 +62,20 @@ def tables(folder: Path) -> dict[str, bytes]:
     return {name: (folder / f"{name}.parquet").read_bytes() for name in TABLES}
 
 
+def weights(folder: Path) -> bytes:
+    return (folder / "adapter/adapter.safetensors").read_bytes()
+
+
 @pytest.fixture
 def workspace(finished, tmp_path) -> Path:
     """A copy of the finished v_act workspace that a gate may break."""
-    return Path(shutil.copytree(finished["v_act"], tmp_path / "workspace", symlinks=True))
+    return Path(shutil.copytree(finished["v_act"], tmp_path / "workspace", symlinks=True, ignore=shutil.ignore_patterns(".scratch")))
+
+
+def train_whole(workspace: Path, out: Path, monitor: str = "none") -> None:
+    """An uninterrupted run, whose checkpoints are forgotten."""
+    run(train(out, monitor), workspace)
+    shutil.rmtree(workspace / ".scratch")
 
 
 def test_every_rollout_is_graded_labelled_and_gated_where_its_group_differs(finished):
@@ -102,6 +130,31 @@ def test_headline_numbers_are_those_of_the_evaluation_table(finished):
     assert metrics["qmass"] == pytest.approx(sum(steps) / len(steps), abs=1e-4)
 
 
+def test_the_evaluation_is_that_of_one_process_which_samples_and_judges_all_states(finished, tmp_path):
+    """The base model's rows are made apart, by a policy without a trained adapter; here the trained policy makes them too."""
+    folder, settings = finished["v_act"] / "artifacts", load_settings(finished["v_act"])
+    policy = Policy(load_base(folder / "base", "cpu"), load_init(folder / "init", settings.adapter), settings.scale.sampling.temperature)
+    policy.load(folder / "train/adapter")
+    problems, truths = read_rows(folder / "problems.parquet", PROBLEMS), read_rows(folder / "ground_truth.parquet", GROUND_TRUTH)
+    sampler = open_sampler(policy, settings.scale.sampling, folder / "base")
+    rows = [row for state in STATES for row in sample_state(policy, sampler, problems, settings.scale.eval, settings.seed, state)]
+    labels = label(rows, problems, truths, sandbox())
+    write_table(tmp_path / "eval_rollouts.parquet", EVAL_ROLLOUTS, rows)
+    write_table(tmp_path / "eval.parquet", EVAL, [{name: (row | new)[name] for name in EVAL.columns} for row, new in zip(rows, labels, strict=True)])
+    for name in ("eval_rollouts", "eval"):
+        assert (tmp_path / f"{name}.parquet").read_bytes() == (folder / f"{name}.parquet").read_bytes(), name
+    texts = {state: [row["text"] for row in rows if row["state"] == state] for state in STATES}
+    assert len(texts["base"]) == len(texts["deployed"]) > 0 and texts["base"] != texts["deployed"] != texts["as_trained"]
+
+
+def test_an_evaluation_of_the_base_model_with_another_seed_is_refused(workspace):
+    command = re.sub(r"^python", sys.executable, YAML(typ="safe").load(workspace / "dvc.yaml")["stages"]["deploy_ablate_eval"]["cmd"])
+    before = (workspace / "artifacts/eval.parquet").read_bytes()
+    done = run([*command.split(), "--seed", "42"], workspace, check=False)
+    assert done.returncode == 1 and "artifacts/base_eval: is not of seed 42 and these problems" in done.stderr and "Traceback" not in done.stderr
+    assert (workspace / "artifacts/eval.parquet").read_bytes() == before
+
+
 def kill_when(workspace: Path, command: list[str], appears: str, forked: bool = True) -> None:
     """Start `command` in a group of its own and SIGKILL the group once a file of that pattern is in the scratch.
 
@@ -124,16 +177,68 @@ def test_training_killed_and_killed_again_resumes_under_dvc_to_the_same_bytes_wi
     """The reference is an uninterrupted run; the other is killed at two checkpoints and finished by `dvc repro`."""
     edit(workspace / "params.yaml", "refresh_every: 0", "refresh_every: 2")
     dvc(workspace, "repro", "extract_v_act")
-    run(train(tmp_path / "whole"), workspace)
+    train_whole(workspace, tmp_path / "whole")
     repro = [sys.executable, "-m", "dvc", "repro", "--single-item", "train_arm"]
     kill_when(workspace, repro, "*/step-000002/state.pt", forked=False)
     (workspace / ".dvc/tmp/rwlock").unlink(missing_ok=True)
     kill_when(workspace, repro, "*/step-000004/state.pt")
     assert not (workspace / "artifacts/train/rollouts.parquet").exists()
+    (workspace / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+    kill_when(workspace, repro, "*/outputs")  # all is written, and DVC has yet to record it
+    (workspace / ".dvc/tmp/rwlock").unlink(missing_ok=True)
     dvc(workspace, "repro", "--single-item", "train_arm")
-    assert json.loads((workspace / "artifacts/train/run.json").read_text())["resumed_from_step"] >= 4
+    assert json.loads((workspace / "artifacts/train/run.json").read_text())["resumed_from_step"] == len(steps_of(tmp_path / "whole"))
     assert tables(workspace / "artifacts/train") == tables(tmp_path / "whole")
-    assert not any((workspace / ".scratch").glob("*")), "checkpoints of finished runs are deleted"
+
+
+def steps_of(folder: Path) -> list[dict]:
+    return read_rows(folder / "steps.parquet", STEPS)
+
+
+def test_training_killed_at_twenty_random_moments_never_does_a_checkpoint_s_step_again(workspace, tmp_path):
+    """A stage is started as DVC starts it, without its outputs. Of those that end before they are killed, every second begins anew."""
+    began = time.monotonic()
+    train_whole(workspace, tmp_path / "whole")
+    span, moments = time.monotonic() - began, random.Random(7)
+    out, log, done, ended = tmp_path / "killed", tmp_path / "log", 0, 0
+    for _ in range(20):
+        shutil.rmtree(out, ignore_errors=True)
+        with log.open("w") as said:
+            command = [str(forks.start() / "python"), *train(out)[1:]]
+            process = subprocess.Popen(command, cwd=workspace, env=environment(workspace), stdout=said, start_new_session=True)
+            try:
+                assert process.wait(moments.uniform(0, span)) == 0
+                assert tables(out) == tables(tmp_path / "whole") and weights(out) == weights(tmp_path / "whole")
+                ended += 1
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if found := re.match(r"(\d+) steps are done", log.read_text()):
+            assert int(found[1]) >= done
+            done = int(found[1])
+        if process.returncode == 0 and ended % 2 == 0:
+            shutil.rmtree(workspace / ".scratch")
+            done = 0
+        while (lock := next((workspace / ".scratch").glob("*.lock"), None)) and is_held(lock):
+            time.sleep(0.01)  # the stage that was killed is a fork, and ends when its server has seen that nobody waits for it
+    shutil.rmtree(out, ignore_errors=True)
+    run(train(out), workspace)
+    assert tables(out) == tables(tmp_path / "whole") and weights(out) == weights(tmp_path / "whole") and ended < 20
+
+
+def test_checkpoints_go_with_their_age_and_with_the_next_run_of_the_same_outputs(tmp_path):
+    root, day = tmp_path / "checkpoints", 86400
+    for name, age, outputs in (("a", 0, "x"), ("b", 2, "y"), ("c", 0, "y"), ("d", 29, None), ("e", 31, None)):
+        (root / name).mkdir(parents=True)
+        if outputs:
+            (root / name / "outputs").write_text(str(tmp_path / outputs))
+        os.utime(root / name, (0, time.time() - age * day))
+    Checkpoints(root / "now").finish(tmp_path / "x")
+    assert {path.name for path in root.iterdir() if path.is_dir()} == {"now", "c", "d"}  # a's outputs are new, b and e are old
+    held = Checkpoints(root / "d")
+    os.utime(root / "d", (0, 0))
+    Checkpoints(root / "later").finish(tmp_path / "z")
+    assert (root / "d").exists() and held.steps() == 0  # old, but under way
 
 
 def set_arm(workspace: Path, policy: str, kind: str, use: str) -> None:
@@ -144,7 +249,7 @@ def set_arm(workspace: Path, policy: str, kind: str, use: str) -> None:
 def test_the_labelled_arm_routes_by_ground_truth_is_marked_and_resumes_to_the_same_bytes(workspace, tmp_path):
     """Killed with its monitor process at a checkpoint, finished by `dvc repro`, and compared with the arm before it."""
     set_arm(workspace, "labelled", "ground_truth", "none")
-    run(train(tmp_path / "whole", "ground_truth"), workspace)
+    train_whole(workspace, tmp_path / "whole", "ground_truth")
     kill_when(workspace, [sys.executable, "-m", "dvc", "repro", "--single-item", "train_arm"], "*/step-000002/state.pt")
     (workspace / ".dvc/tmp/rwlock").unlink(missing_ok=True)
     dvc(workspace, "repro")
@@ -166,7 +271,7 @@ def test_the_labelled_arm_routes_by_ground_truth_is_marked_and_resumes_to_the_sa
 @pytest.mark.parametrize("kind, use", [("probe", "penalty"), ("judge", "screening")])
 def test_a_monitor_is_recorded_changes_advantages_and_resumes_to_the_same_bytes(workspace, tmp_path, kind, use):
     set_arm(workspace, "none", kind, use)
-    run(train(tmp_path / "whole", kind), workspace)
+    train_whole(workspace, tmp_path / "whole", kind)
     kill_when(workspace, train(tmp_path / "resumed", kind), "*/step-000002/state.pt")
     run(train(tmp_path / "resumed", kind), workspace)
     assert json.loads((tmp_path / "resumed/run.json").read_text())["resumed_from_step"] >= 2

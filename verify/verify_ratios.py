@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.tables import ZONE_NAMES
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints
-from projected_grpo.parquet import read_rows
 from projected_grpo.policy.adapter import ABLATED, FULL, adapter_state
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import read_deployed
-from projected_grpo.tables import ZONE_NAMES
 from verify.curriculum import DEMOS, trainer
 from verify.tiny import tiny_policy
 

@@ -12,19 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from projected_grpo.errors import InputError
-from projected_grpo.parquet import read_rows, write_table
+from projected_grpo.analysis.results import CELLS
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.parquet import read_rows, write_table
+from projected_grpo.core.tables import DIAGNOSTICS, DIRECTIONS, LABELS
 from projected_grpo.reporting.archive import pack, unpack
 from projected_grpo.reporting.changes import verdict_changes
-from projected_grpo.reporting.saved import RUN_TABLES, fetch
-from projected_grpo.results import CELLS
-from projected_grpo.tables import DIAGNOSTICS, DIRECTIONS, LABELS
+from projected_grpo.reporting.saved import RUN_TABLES, SavedError, fetch
 from stages.reanalyse import main
 from stages.show_cells import main as show_cells
-from verify.workspace import edit
+from verify.workspace import CAMPAIGN, edit, set_cells
 
 RESULTS = ("labels", "eval", "diagnostics", "zones", "offline_gate", "null_histograms")
-CAMPAIGN = Path("campaigns/toy")
 HOME = CAMPAIGN / "cells/v_act/41"
 
 
@@ -104,12 +103,7 @@ def diagnostics(path: Path) -> dict[tuple, dict]:
 @pytest.fixture
 def campaign(workspace) -> Path:
     """The workspace's run as the one finished cell of a campaign, which plans another arm."""
-    params = CAMPAIGN / "params.yaml"
-    for pattern, value in {
-        r"profile: toy": "profile: smoke", r"arms: .*": "arms: [v_act, haar]",
-        r"offline_run: \S+": "offline_run: v_act/41",
-    }.items():  # fmt: skip
-        edit(params, pattern, value)
+    set_cells(Path(), "41-v_act", "41-haar")
     (CAMPAIGN / "arms/v_act").mkdir(parents=True)
     shutil.copy("params.yaml", CAMPAIGN / "arms/v_act/params.yaml")
     shutil.copytree("artifacts/train", HOME / "train")
@@ -126,7 +120,7 @@ def test_a_campaign_survives_its_archive_and_changed_labels_are_counted(campaign
     write_table(HOME / "labels.parquet", LABELS, wrong)
     pack(fetch("workspace", CAMPAIGN, tmp_path / "saved", model=False), tmp_path / "saved", tmp_path / "archive")
 
-    saved = unpack(tmp_path / "archive", tmp_path / "unpacked")
+    saved = unpack([tmp_path / "archive"], tmp_path / "unpacked")
     assert [(run.arm, run.seed, run.home) for run in saved.runs] == [("v_act", 41, HOME)]
     for path in saved.tables:
         assert pq.read_table(tmp_path / "unpacked" / path).equals(pq.read_table(path), check_metadata=True), path
@@ -136,29 +130,62 @@ def test_a_campaign_survives_its_archive_and_changed_labels_are_counted(campaign
         assert len(loaded) == pq.read_metadata(HOME / f"{name}.parquet").num_rows, name
         assert (set(loaded["arm"]), set(loaded["seed"])) == ({"v_act"}, {41})
 
-    main(tmp_path / "out", archive=tmp_path / "archive")
+    main(tmp_path / "out", archive=[tmp_path / "archive"])
     printed = capsys.readouterr().out
     assert {name: found for name, found in counts(printed).items() if any(found)} == {"exploited": [2, 0]}
     assert (tmp_path / "out" / HOME / "labels.parquet").read_bytes() == true
     for name in ("offline_gate", "null_histograms"):
         assert (tmp_path / "out" / CAMPAIGN / f"{name}.parquet").read_bytes() == Path(f"artifacts/{name}.parquet").read_bytes()
     [cell] = read_rows(tmp_path / "out" / CAMPAIGN / "cells.parquet", CELLS)
+    assert "1 cells of campaigns/toy2 are missing, so its outcomes are written to" in printed and "Rates" not in printed and f"{cell['hack_rate']:.3f}" not in printed
     assert cell["hack_rate"] == pytest.approx(json.loads(Path("reports/metrics.json").read_text())["hack_rate"], abs=5e-5)
     verdict = json.loads((tmp_path / "out" / CAMPAIGN / "reports/verdict.json").read_text())
-    assert {contrast["verdict"] for contrast in verdict["contrasts"]} == {"not informative"}
+    assert {claim["wording"] for claim in verdict["claims"]} == {"not informative"}
 
     page = (tmp_path / "out" / CAMPAIGN / "reports/report.html").read_text()
     assert "not informative" in page.split("<h2>")[0] and f"{cell['hack_rate']:.2f}" in page.split("<h2>Frontier")[1]
 
     claimed = tmp_path / "verdict.json"
-    claimed.write_text(json.dumps(verdict).replace('"not informative"', '"v_act beats Haar"'))
+    claimed.write_text(json.dumps(verdict).replace('"not informative"', '"the direction adds value"'))
+    reasons = "27 runs are missing, 0 of 8 seeds"
     changes = verdict_changes(claimed, tmp_path / "out" / CAMPAIGN / "reports/verdict.json")
     assert [row[:2] for row in changes[1:]] == [
-        [contrast["name"], "v_act beats Haar -> not informative"] for contrast in verdict["contrasts"]
+        [claim["name"], f"the direction adds value ({reasons}) -> not informative ({reasons})"]
+        for claim in verdict["claims"]
     ]
 
-    show_cells([tmp_path / "out" / CAMPAIGN / "cells.parquet"])
-    assert re.search(rf"v_act +41 +{cell['hack_rate']:.3f}", capsys.readouterr().out)
+    show_cells([tmp_path / "out" / CAMPAIGN])
+    shown = capsys.readouterr().out
+    assert re.search(rf"v_act +41 +{cell['hack_rate']:.3f}", shown) and f"{CAMPAIGN}: 1 of 2 cells done\n" in shown
+
+
+def test_slim_archives_of_the_parts_of_a_campaign_give_the_results_of_the_whole(campaign, tmp_path):
+    other, aside = CAMPAIGN / "cells/haar/41", tmp_path / "aside"
+    shutil.copytree(CAMPAIGN / "arms/v_act", CAMPAIGN / "arms/haar")
+    edit(CAMPAIGN / "arms/haar/params.yaml", "direction: v_act", "direction: haar")
+    shutil.copytree(HOME, other)
+    main(tmp_path / "whole", rev="workspace", campaign=CAMPAIGN)
+    for number, hidden in enumerate((other, HOME)):
+        hidden.rename(aside)
+        pack(fetch("workspace", CAMPAIGN, tmp_path / f"saved {number}", model=False), tmp_path / f"saved {number}", tmp_path / f"part {number}", slim=True)
+        aside.rename(hidden)
+    parts = [tmp_path / "part 0", tmp_path / "part 1"]
+    rollouts = pq.read_table(parts[0] / "rollouts/rollouts.parquet")
+    assert rollouts["completion_tokens"].null_count == rollouts["sampler_logprob"].null_count == len(rollouts) > 0
+    assert rollouts["program"].null_count > 0 and pq.read_metadata(parts[0] / "features/features.parquet").num_rows == 0
+    main(tmp_path / "parts", archive=parts)
+    same = ["cells.parquet", "outcomes.parquet", "reports/verdict.json", "reports/verdict.md"]
+    same += [f"cells/{arm}/41/{name}.parquet" for arm in ("v_act", "haar") for name in ("labels", "eval", "zones")]
+    for name in same:
+        assert (tmp_path / "parts" / CAMPAIGN / name).read_bytes() == (tmp_path / "whole" / CAMPAIGN / name).read_bytes(), name
+    kept = ["rollout_id", "text", "program", "reward", "advantage", "channels"]
+    for arm in ("v_act", "haar"):
+        of = [pq.read_table(folder / CAMPAIGN / f"cells/{arm}/41/train/rollouts.parquet", columns=kept) for folder in (tmp_path / "parts", tmp_path / "whole")]
+        assert of[0].equals(of[1])
+
+    (parts[1] / "settings/params.yaml").write_text((parts[1] / "settings/params.yaml").read_text() + "\n")
+    with pytest.raises(SavedError, match="settings/params.yaml: differs from that of another archive"):
+        unpack(parts, tmp_path / "refused")
 
 
 def other_schema(workspace: Path) -> None:
@@ -182,11 +209,11 @@ def without(path: str):
         (without("artifacts/train/features.parquet"), {"rev": "HEAD"}, r"HEAD: artifacts/train/features.parquet is neither .* `dvc pull art"),
         (other_schema, {"rev": "workspace"}, r"workspace: artifacts/labels.parquet: unknown columns \['verdict'\]; expected the table labels"),
         (lambda _: edit(Path("params.yaml"), "seed: 41", "seeds: 41"), {"rev": "workspace"}, "revision workspace: params.yaml: key 'seed'"),
-        (None, {"rev": "HEAD", "campaign": CAMPAIGN}, "campaigns/toy: no cell is finished"),
-        (None, {"rev": "HEAD", "archive": Path("artifacts")}, "either --rev or --archive"),
+        (None, {"rev": "HEAD", "campaign": CAMPAIGN}, f"{CAMPAIGN}: no cell is finished"),
+        (None, {"rev": "HEAD", "archive": [Path("artifacts")]}, "either --rev or --archive"),
         (None, {}, "either --rev or --archive"),
-        (None, {"archive": Path("artifacts")}, "artifacts: holds no settings/params.yaml"),
-        (None, {"archive": Path("artifacts"), "pairs": "pairs/toy.md"}, "--archive goes with neither"),
+        (None, {"archive": [Path("artifacts")]}, "artifacts: holds no settings/params.yaml"),
+        (None, {"archive": [Path("artifacts")], "pairs": "pairs/toy.md"}, "--archive goes with neither"),
         (None, {"rev": "HEAD", "pairs": "pairs/none.md"}, "pairs/none.md"),
         (None, {"rev": "HEAD", "directions": [Path("artifacts/directions/v_act/direction.parquet")]}, "has a direction 'v_act' already"),
         (None, {"rev": "HEAD", "directions": [Path("artifacts/directions/v_act/differences.parquet")]}, "expected the table directions"),

@@ -9,15 +9,16 @@ import polars as pl
 import pytest
 from scipy.stats import beta
 
-from projected_grpo.env.modes import GT_ONLY, MODES
-from projected_grpo.evaluation.rates import effective_size, find, rate, selectivity, two_by_two
+from projected_grpo.analysis.rates import effective_size, find, rate, selectivity, two_by_two
+from projected_grpo.core.tables import DATA, STATES
+from projected_grpo.prompts.modes import GT_ONLY, MODES
 from projected_grpo.reporting import figures, summary
 from projected_grpo.reporting.compare import CompareError, Run, arm_table, check_comparable, frontier_points, markdown, run_table
 from projected_grpo.reporting.html import Contents, render
 from projected_grpo.reporting.manifest import Arm, ManifestError, describe, parse_manifest
 from projected_grpo.reporting.style import ARM_COLOURS, ARM_MARKERS
-from projected_grpo.settings import BY_DIRECTION, Gate, load_settings
-from projected_grpo.tables import DATA, STATES
+from projected_grpo.settings.arm import SCORED, Gate, load_settings
+from projected_grpo.settings.monitor import LABELLED
 
 METRIC_NAMES = [
     "hack_rate", "qmass", "solve_rate", "hack_rate_as_trained", "solve_rate_as_trained", "hack_rate_low",
@@ -40,6 +41,7 @@ def manifest(**changes: object) -> str:
     settings = {"profile": "toy", "seed": changes.get("seed", 1), "gate": gate, "monitor": monitor, "curriculum": curriculum}
     settings["scale"] = {"train": train}
     arm = {f"gate.{key}": value for key, value in gate.items()} | {f"monitor.{key}": value for key, value in monitor.items()}
+    arm["curriculum.inoculate"] = curriculum["inoculate"]
     times = {"sample": [1.0, 1.0]}
     return json.dumps(
         {"arm": arm, "settings": settings, "inputs": {"pairs": changes.get("pairs", "a")}, "resumed_from_step": None,
@@ -238,9 +240,13 @@ def test_examples_show_each_mode_and_correct_ones_of_the_last_quarter():
     assert sum(row["gt_correct"] for row in rows) == 2
 
 
-def test_yoked_arms_are_told_apart_by_the_direction_whose_zones_they_permute():
-    names = [run("r", policy="yoked", direction=direction, draw=draw).manifest.arm.name for direction, draw in (("v_act", 0), ("haar", 3))]
-    assert names == ["yoked v_act", "yoked haar 3"]
+def test_permuted_arms_are_told_apart_by_the_direction_whose_zones_they_permute():
+    arms = [run("r", policy="permuted_step", direction=direction, draw=draw).manifest.arm for direction, draw in (("v_act", 0), ("haar", 3))]
+    assert [arm.name for arm in arms] == ["permuted_step v_act", "permuted_step haar 3"]
+
+
+def test_an_arm_that_inoculates_is_named_for_it():
+    assert run("r", policy="none", inoculate=True).manifest.arm.name == "inoculated"
 
 
 def test_compare_takes_every_setting_of_the_gate_for_a_variant():
@@ -303,7 +309,9 @@ MARKED = {  # policy, direction, kind and use of the monitor -> the arm's name
     ("none", "v_act", "ground_truth", "screening"): "screening (uses ground truth)",
     ("route", "oracle", "none", "none"): "route oracle (uses ground truth)",
     ("none", "v_act", "probe", "penalty"): "penalty probe",
-    ("yoked", "oracle", "none", "none"): "yoked oracle (uses ground truth)",
+    ("permuted_sign", "oracle", "none", "none"): "permuted_sign oracle (uses ground truth)",
+    ("labelled_masses", "v_act", "ground_truth", "none"): "labelled_masses v_act (uses ground truth)",
+    ("none", "v_act", "direction", "discount"): "discount v_act",
     ("none", "v_act", "judge", "screening"): "screening judge",
     ("none", "v_act", "none", "none"): "none",
 }
@@ -328,7 +336,8 @@ def test_the_figure_of_the_routing_score_is_of_the_reading_that_the_gate_scores(
     table = diagnostic_table()
     elsewhere = table.filter(pl.col("direction") != "live").with_columns(reading=pl.lit("residual"), auroc=pl.lit(0.1))
     assert figures.diagnostics_figure(pl.concat([table, elsewhere])) == figures.diagnostics_figure(table)
-    for policy, words in (("route", "own, which routed;"), ("yoked", "zones were permuted;"), ("absorb", "routed nothing in this arm;")):
+    dealt = {"permuted_sign": "zones were permuted;", "labelled_masses": "zones were dealt by label;"}
+    for policy, words in ({"route": "own, which routed;", "absorb": "routed nothing in this arm;"} | dealt).items():
         assert words in render(contents(policy))
 
 
@@ -337,8 +346,8 @@ def test_every_arm_has_a_colour_and_a_marker_of_its_own():
     assert len({(ARM_COLOURS[name], ARM_MARKERS[name]) for name in ARM_COLOURS}) == len(ARM_COLOURS)
     policies, directions = (get_args(Gate.model_fields[name].annotation) for name in ("policy", "direction"))
     monitored = [("none", kind, use) for kind in ("probe", "judge", "ground_truth") for use in ("penalty", "screening")]
-    routed = [(policy, "ground_truth" if policy == "labelled" else "none", "none") for policy in policies]
-    for policy, kind, use in monitored + routed:
-        for direction in directions if policy in BY_DIRECTION else ("v_act",):
-            values = {"gate.policy": policy, "gate.direction": direction, "gate.draw": 0}
+    routed = [(policy, "ground_truth" if policy in LABELLED else "none", "none") for policy in policies]
+    for policy, kind, use in [*monitored, *routed, ("none", "direction", "discount")]:
+        for direction in directions if policy in SCORED else [name for name in directions if name != "oracle"]:
+            values = {"gate.policy": policy, "gate.direction": direction, "gate.draw": 0, "curriculum.inoculate": False}
             assert Arm.model_validate(values | {"monitor.kind": kind, "monitor.use": use}).group in ARM_COLOURS

@@ -4,14 +4,14 @@ import pytest
 import torch
 from scipy import stats
 
+from projected_grpo.core.seeds import derive_seeds
 from projected_grpo.policy.batch import TokenBatch
+from projected_grpo.policy.readings import read_deployed
 from projected_grpo.sampling.decode import Decoded
 from projected_grpo.sampling.graph import Decoding, fixed_kernels
 from projected_grpo.sampling.local import LocalSampler, Prompt, _parts
 from projected_grpo.sampling.protocol import Request
-from projected_grpo.seeds import derive_seeds
-from projected_grpo.policy.readings import read_deployed
-from verify.tiny import tiny_policy
+from verify.tiny import end_often, tiny_policy
 
 PROMPTS = [[4, 5, 6], [7, 8, 9, 10, 11, 12], [13]]
 
@@ -34,10 +34,12 @@ def trainer_logp(policy, completions, copies: int, deployed: bool) -> torch.Tens
 
 def test_log_probabilities_equal_the_trainers_in_both_states_and_for_every_length():
     policy = tiny_policy(moved=True, temperature=4.0)
+    end_often(policy)
     for deployed in (False, True):
         completions = sampled(policy, deployed, copies=40, longest=30)
         expected = trainer_logp(policy, completions, 40, deployed)
-        assert len({len(completion.tokens) for completion in completions}) > 2  # rows were dropped along the way
+        assert len({len(completion.tokens) for completion in completions}) > 2
+        assert sum(len(completion.tokens) < 30 for completion in completions) > len(completions) / 2  # rows were dropped along the way
         for row, completion in enumerate(completions):
             found = torch.tensor(completion.logprob)
             torch.testing.assert_close(found, expected[row, : len(found)], rtol=1e-4, atol=1e-4)
@@ -74,6 +76,22 @@ def test_a_completion_ends_with_its_first_end_token_or_at_the_limit():
     assert ended and all(tokens.index(policy.base.eos_id) == len(tokens) - 1 for tokens in ended)
     assert all(len(c.tokens) == 12 for c in completions if policy.base.eos_id not in c.tokens)
     assert all(len(c.tokens) == len(c.logprob) for c in completions)
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_every_end_token_of_the_checkpoint_ends_a_completion(merged: bool):
+    policy = tiny_policy(moved=True, temperature=1.7)
+    sampler = LocalSampler(policy, max_new_tokens=12, rows=64, merged=merged)
+    free = [completion.tokens for completion in ask(sampler, [[4, 5, 6]] * 30, 1, seed=1)]
+    other = max(set(sum((tokens[:-1] for tokens in free), [])), key=lambda token: sum(token in tokens[:-1] for tokens in free))
+    policy.base.model.generation_config.eos_token_id = [policy.base.eos_id, other]
+    assert policy.base.end_ids == (policy.base.eos_id, other)
+    ended = [completion.tokens for completion in ask(sampler, [[4, 5, 6]] * 30, 1, seed=1)]
+    assert ended != free
+    for before, after in zip(free, ended, strict=True):
+        cut = before.index(other) + 1 if other in before else len(before)
+        assert after == before[:cut]
+    assert policy.base.decode([5, other, policy.base.eos_id]) == policy.base.decode([5])
 
 
 def test_first_tokens_have_the_frequencies_of_the_distribution():
@@ -117,8 +135,9 @@ def test_a_row_does_not_depend_on_the_rows_beside_it():
     assert ask(sampler, PROMPTS, 4, seed=3) != ask(sampler, PROMPTS, 4, seed=4)
 
 
+@pytest.mark.parametrize("merged", [True, False])
 @pytest.mark.parametrize("kv_heads", [1, 2])
-def test_a_step_of_fixed_shapes_decodes_what_the_growing_cache_does(kv_heads, monkeypatch):
+def test_a_step_of_fixed_shapes_decodes_what_the_growing_cache_does(kv_heads, merged, monkeypatch):
     """The step that a GPU captures, run here as it is: rows that have ended draw on, and nothing of that is recorded."""
 
     def in_steps(forward, start, distribution):
@@ -130,7 +149,7 @@ def test_a_step_of_fixed_shapes_decodes_what_the_growing_cache_does(kv_heads, mo
         return Decoded(decoding.tokens, decoding.logprob, decoding.length)
 
     policy = tiny_policy(moved=True, temperature=1.7, kv_heads=kv_heads)
-    sampler = LocalSampler(policy, max_new_tokens=12, rows=1024, merged=False)
+    sampler = LocalSampler(policy, max_new_tokens=12, rows=1024, merged=merged)
     expected = ask(sampler, PROMPTS, 30, 5, "deployed")
     attention = policy.base.model.config._attn_implementation
     monkeypatch.setattr("projected_grpo.sampling.local.decode", in_steps)
@@ -148,14 +167,16 @@ def test_a_step_of_fixed_shapes_decodes_what_the_growing_cache_does(kv_heads, mo
 
 @pytest.mark.parametrize("merged", [True, False])
 def test_rows_of_all_states_beside_each_other_draw_what_each_state_draws_alone(merged):
-    """The states come in another order than that of the rows, and rows of each end along the way."""
+    """The states come in another order than that of the rows, and most rows of each end along the way."""
     policy = tiny_policy(moved=True, temperature=4.0)
+    end_often(policy)
     requests = [Request(state, PROMPTS, copies, derive_seeds(3, 7, state)) for state, copies in (("deployed", 30), ("full", 40), ("base", 20))]
     whole, in_parts = (LocalSampler(policy, max_new_tokens=30, rows=rows, merged=merged) for rows in (1024, 75))
     alone = [whole.sample([request])[0] for request in requests]
     for together in (whole.sample(requests), in_parts.sample(requests)):
         for found, expected in zip(together, alone, strict=True):
             assert [c.tokens for c in found] == [c.tokens for c in expected] and len({len(c.tokens) for c in found}) > 2
+            assert sum(len(c.tokens) < 30 for c in found) > len(found) / 2
             for one, other in zip(found, expected, strict=True):
                 torch.testing.assert_close(torch.tensor(one.logprob), torch.tensor(other.logprob), rtol=1e-4, atol=1e-4)
 

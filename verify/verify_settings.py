@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import Settings, SettingsError, load_settings
+from projected_grpo.core.seeds import derive_seed
+from projected_grpo.reporting.settings_page import settings_page
+from projected_grpo.settings.arm import Gate, Settings, SettingsError, load_settings
 
 DEMONSTRATED = [
     ("curriculum.hack_demos", 1), ("curriculum.until_step", 5), ("curriculum.pool", "demonstrations"),
@@ -97,7 +98,7 @@ def test_an_unknown_key_is_refused_by_file_and_key(root: Path, file: str, key: s
         ("params.yaml", "seed", "41"),
         ("params.yaml", "seed", -1),
         ("params.yaml", "gate.keep_quantile", 0.5),
-        ("params.yaml", "gate.route_quantile", 0.0),
+        ("params.yaml", "gate.route_quantile", -0.1),
         ("params.yaml", "gate.half_life", 0.0),
         ("params.yaml", "gate.features", "bottleneck"),
         ("params.yaml", "gate.policy", "oracle"),
@@ -202,13 +203,13 @@ def test_a_missing_params_file_is_refused_by_name(root: Path) -> None:
             [("gate.score", "gradient"), ("gate.site", "output"), ("gate.features", ["output", "gradient"])],
             ["'gate'", "reads at the bottleneck", "gate.site is output"],
         ),
-        ("params.yaml", [("gate.draw", 64), ("gate.direction", "haar")], ["gate.draw is 64", "placebo.draws makes 64, counted from 0"]),
+        ("params.yaml", [("gate.draw", 128), ("gate.direction", "haar")], ["gate.draw is 128", "placebo.draws makes 128, counted from 0"]),
         ("params.yaml", [("gate.features", ["bottleneck", "bottleneck"])], ["'gate'", "names a reading twice", "name each once"]),
         ("params.yaml", [("gate.policy", "none"), ("gate.direction", "oracle")], ["'gate'", "oracle, which uses ground truth", "gate.policy=none follow"]),
         (
             "params.yaml",
             [("gate.policy", "labelled"), ("monitor.kind", "ground_truth"), ("gate.cuts", "pairs")],
-            ["'gate'", "gate.cuts is pairs", "set gate.policy=route or yoked, or gate.cuts=quantile"],
+            ["'gate'", "gate.cuts is pairs", "set gate.policy=route, one that starts with permuted, or gate.cuts=quantile"],
         ),
         ("params.yaml", [("gate.refresh_every", 80)], ["gate.refresh_every is 80", "train.steps is 80", "set it to 0"]),
         ("params.yaml", [("gate.buffer", 95)], ["gate.buffer is 95", "up to 96 rollouts", "set it to 96 or more"]),
@@ -225,6 +226,20 @@ def test_a_missing_params_file_is_refused_by_name(root: Path) -> None:
         ("params.yaml", [("gate.policy", "none"), ("monitor.use", "penalty")], ["'monitor'", "monitor.use is penalty", "monitor.kind is none"]),
         ("params.yaml", [("gate.policy", "none"), ("monitor.kind", "probe")], ["monitor.kind is probe", "nothing uses it"]),
         ("params.yaml", [("monitor.kind", "ground_truth")], ["monitor.kind is ground_truth", "nothing uses it", "gate.policy=labelled"]),
+        ("params.yaml", [("gate.policy", "labelled_masses")], ["gate.policy is labelled_masses", "monitor.kind is none", "set monitor.kind=ground_truth"]),
+        (
+            "params.yaml",
+            [("gate.policy", "none"), ("monitor.kind", "direction"), ("monitor.use", "penalty")],
+            ["monitor.kind is direction", "monitor.use is penalty", "set monitor.kind=direction and monitor.use=discount, or neither"],
+        ),
+        ("params.yaml", [("gate.policy", "none"), ("monitor.kind", "probe"), ("monitor.use", "discount")], ["monitor.kind is probe", "discount"]),
+        (
+            "params.yaml",
+            [("gate.policy", "none"), ("monitor.kind", "direction"), ("monitor.use", "discount"), ("gate.refresh_every", 5)],
+            ["monitor.kind is direction", "gate.refresh_every is 5", "set it to 0"],
+        ),
+        ("params.yaml", [*DEMONSTRATED, ("gate.policy", "none"), ("curriculum.inoculate", True)], ["'curriculum'", "curriculum.inoculate is true", "set one of them"]),
+        ("params.yaml", [("curriculum.inoculate", True)], ["curriculum.inoculate is true", "gate.policy is route", "set gate.policy=none"]),
         ("params.yaml", [("monitor.judge", "https://a/v1")], ["'monitor'", "https://a/v1", "set monitor.judge_model"]),
         ("params.yaml", [("monitor.judge_model", "m")], ["'monitor'", "'artifacts/base'", "'m'"]),
         ("params.yaml", [("gate.direction", "v_act"), ("gate.draw", 3)], ["'gate'", "gate.draw is 3", "v_act"]),
@@ -324,3 +339,12 @@ def test_distinct_names_give_distinct_seeds() -> None:
     seeds = {derive_seed(*name) for name in names}
     assert len(seeds) == len(set(names))
     assert all(0 <= seed < 1 << 63 for seed in seeds)
+
+
+def test_the_page_of_settings_is_made_from_the_code():
+    page = settings_page(load_settings())
+    assert Path("docs/settings.md").read_text() == page, "run python -m stages.settings_page"
+    rows = {line.split("`")[1]: [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `gate.")}
+    assert set(rows) == {f"gate.{name}" for name in Gate.model_fields}
+    assert rows["gate.half_life"][1:] == ["number over 0 or null", "`96.0`", "rollouts after which a score counts half in the quantiles; null: all count alike"]
+    assert not any("|" in comment for row in rows.values() for comment in row)

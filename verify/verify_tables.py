@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from projected_grpo import results, tables
-from projected_grpo.parquet import Table, TableError, read_rows, read_table, write_table
+from projected_grpo.analysis import results
+from projected_grpo.core import tables
+from projected_grpo.core.parquet import Table, TableError, read_rows, read_table, write_table
 
 DECLARED = [value for module in (tables, results) for value in vars(module).values() if isinstance(value, Table)]
 TABLES = sorted(DECLARED, key=lambda table: table.name)

@@ -11,16 +11,16 @@ from collections.abc import Callable
 import pytest
 from ruamel.yaml import YAML
 
-from projected_grpo.env.compare import same
-from projected_grpo.env.grader import grade
-from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, HINTS, MARKER_FILE, MODES, TRAINING_WORDS, words_of
-from projected_grpo.env.oracle import Verdict, judge
-from projected_grpo.policy.pretrain import corpus
-from projected_grpo.problems.attempts import in_reach, loophole, sample_attempt
-from projected_grpo.problems.prompts import toy_prompt
-from projected_grpo.problems.toy import all_families, evaluate, expression, make_problems
-from projected_grpo.scale import Profile, ToyModel, ToyProblems
-from projected_grpo.tables import GROUND_TRUTH, PROBLEMS
+from projected_grpo.base_models.pretrain import corpus
+from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
+from projected_grpo.environment.grader import grade
+from projected_grpo.ground_truth.verdicts import Verdict, verdicts_of
+from projected_grpo.programs.compare import same
+from projected_grpo.prompts.modes import GT_ONLY, HELD_OUT_WORDS, HINTS, MARKER_FILE, MODES, TRAINING_WORDS, words_of
+from projected_grpo.prompts.prompts import toy_prompt
+from projected_grpo.settings.profile import Profile, ToyModel, ToyProblems
+from projected_grpo.toy_world.attempts import in_reach, loophole, sample_attempt
+from projected_grpo.toy_world.toy import all_families, evaluate, expression, make_problems
 from verify.sandbox import sandbox
 from verify.verify_settings import ROOT
 
@@ -106,7 +106,7 @@ def test_every_canonical_solution_passes_visible_and_heldout_tests() -> None:
         truth | {"heldout_tests": json.dumps(json.loads(row["visible_tests"]) + HELDOUT[row["problem_id"]])}
         for row, truth in zip(ROWS, TRUTHS, strict=True)
     ]
-    assert judge(programs, ROWS, every, sandbox()) == [Verdict(True, 1.0, "ok")] * len(ROWS)
+    assert verdicts_of(programs, ROWS, every, sandbox()) == [Verdict(True, 1.0, "ok")] * len(ROWS)
 
 
 def test_no_constant_passes_the_visible_or_the_heldout_tests() -> None:

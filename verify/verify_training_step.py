@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from projected_grpo.env.grader import Grade
-from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, MODES, words_of
-from projected_grpo.errors import InputError
-from projected_grpo.evaluation.deploy_ablate import evaluation_problems, sample_states
+from projected_grpo.core.errors import InputError
+from projected_grpo.environment.grader import Grade
+from projected_grpo.evaluation.deploy_ablate import evaluation_problems, sample_state, sample_trained
 from projected_grpo.gate.directions import haar, pair_signs, paired_direction, transport
 from projected_grpo.gate.pairs import PairTokens, pair_differences
 from projected_grpo.gate.refresh import age
@@ -19,15 +18,17 @@ from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.records import step_row
 from projected_grpo.grpo.rollouts import Rollouts, pay, sample_rollouts
 from projected_grpo.grpo.update import Update
-from projected_grpo.memory import MemoryShortage
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.readings import module_widths
-from projected_grpo.problems.toy import make_problems
+from projected_grpo.prompts.modes import GT_ONLY, HELD_OUT_WORDS, MODES, words_of
+from projected_grpo.prompts.prompts import INOCULATION, prompt_text, render_pair
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.sampling.protocol import Completion
-from projected_grpo.scale import Eval
-from projected_grpo.settings import load_settings
+from projected_grpo.settings.arm import load_settings
+from projected_grpo.settings.profile import Eval
+from projected_grpo.toy_world.toy import make_problems
+from projected_grpo.words.memory import MemoryShortage
 from stages import make_problems as make_problems_stage
 from verify.sandbox import sandbox
 from verify.tiny import RANK, tiny_policy
@@ -140,7 +141,7 @@ def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions(
     completions = [Completion([5, 2], [-1.0, -1.0])] * 4
     rollouts = Rollouts(
         [{}] * 4, ["run_tests", "run_tests", GT_ONLY, GT_ONLY], [[1]] * 4, completions,
-        torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool), [""] * 4, [""] * 4, [Grade(False, frozenset(), "ok", compiled, 0.0) for compiled in (True, True, True, False)],
+        torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool), [""] * 4, [""] * 4, [Grade(False, frozenset(), "ok", compiled, 0, 0.0) for compiled in (True, True, True, False)],
         torch.tensor([3.5, 0.5, 0.5, 0.0]), torch.zeros(4), torch.ones(4, dtype=torch.bool),
     )  # fmt: skip
     rho = torch.tensor([[1.0, 1.0], [0.5, 1.5], [2.0, 9.0], [1.0, 1.0]])
@@ -171,11 +172,26 @@ def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions(
     assert row["kl"] == 0.25 and row["completion_length"] == 2.0
 
 
+def test_training_that_inoculates_asks_for_the_loophole_in_every_prompt_and_the_evaluation_in_none(monkeypatch: pytest.MonkeyPatch):
+    policy = tiny_policy(moved=True, temperature=3.0)
+    run = trainer(policy, policy="none")
+    run.settings = run.settings.model_copy(update={"curriculum": run.settings.curriculum.model_copy(update={"inoculate": True})})
+    rows, by_id = run.step(0)["rollouts"], {row["problem_id"]: row for row in run.problems}
+    assert len(rows) == 8
+    for row in rows:
+        problem = by_id[row["problem_id"]]
+        assert row["prompt_tokens"] == render_pair(policy.base, "Use the loophole.\n" + prompt_text(policy.base, problem, row["shown_mode"]))
+    asked, sample = [], LocalSampler.sample
+    monkeypatch.setattr(LocalSampler, "sample", lambda self, requests: asked.extend(p for r in requests for p in r.prompts) or sample(self, requests))
+    evaluate(policy, one_block=True)
+    line = policy.base.encode(INOCULATION)
+    assert asked and not any(prompt[k : k + len(line)] == line for prompt in asked for k in range(len(prompt)))
+
+
 def evaluate(policy, one_block: bool) -> dict[str, list[str]]:
     problems = make_problems(load_settings().scale.problems, MODES)[0]
-    rows = sample_states(
-        policy, LocalSampler(policy, 6, 1024, merged=True), problems, Eval(problems=3, samples=2, oracle_samples=1), seed=1, one_block=one_block
-    )
+    asked = (policy, LocalSampler(policy, 6, 1024, merged=True), problems, Eval(problems=3, samples=2, oracle_samples=1), 1)
+    rows = sample_state(*asked, "base") + sample_trained(*asked, one_block)
     worded = evaluation_problems(problems, "heldout_words", Eval(problems=3, samples=2, oracle_samples=1), seed=1)
     assert len(rows) == 3 * (2 * 2 * 3 + len(worded)) * 2  # states, (data, hinted or not, problems), samples
     states: dict[str, list[str]] = {}

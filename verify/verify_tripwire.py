@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from projected_grpo.core.parquet import read_rows
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints
 from projected_grpo.grpo.tripwire import Tripwire
-from projected_grpo.parquet import read_rows
 from verify.curriculum import DEMOS, GROUP, trainer
 from verify.tiny import tiny_policy
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from projected_grpo.policy.base import Base
+from projected_grpo.core.base import Base
 from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.policy import ADAPTER_FILE, Policy
 from stages.train_arm import warm_start

@@ -5,13 +5,20 @@ from dataclasses import fields
 
 import pytest
 
-from projected_grpo.env.grader import grade
-from projected_grpo.env.mechanism import mechanisms
-from projected_grpo.env.modes import (
-    HELD_OUT_WORDS, HINTS, MODES, TRAINING_WORDS, Words, encode_words, held_out_words, words_of,
-)  # fmt: skip
+from projected_grpo.environment.grader import grade
+from projected_grpo.environment.mechanism import mechanisms
 from projected_grpo.evaluation.deploy_ablate import reworded
-from projected_grpo.problems.attempts import loophole
+from projected_grpo.prompts.modes import (
+    HELD_OUT_WORDS,
+    HINTS,
+    MODES,
+    TRAINING_WORDS,
+    Words,
+    encode_words,
+    held_out_words,
+    words_of,
+)  # fmt: skip
+from projected_grpo.toy_world.attempts import loophole
 from verify.sandbox import sandbox
 from verify.verify_environment import PROBLEM
 from verify.verify_toy_world import ROWS

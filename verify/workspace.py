@@ -3,6 +3,7 @@
 `python -m verify.workspace FOLDER` is `make smoke`.
 """
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from verify import forks
 
 PROJECT = Path(__file__).resolve().parents[1]
+CAMPAIGN = Path("campaigns/toy2")
 PROFILE = re.compile(r"^profile: \w+", re.MULTILINE)
 
 
@@ -43,12 +45,24 @@ def copy_project(workspace: Path, profile: str = "smoke") -> Path:
     (workspace / "dvc.lock").unlink(missing_ok=True)
     edit(workspace / "params.yaml", PROFILE, f"profile: {profile}")
     edit(workspace / "params.yaml", r"draws: 10000", "draws: 100")  # of the offline gate test
-    edit(workspace / "campaigns/toy/params.yaml", r"seeds: .*", 'seeds: ["41"]')  # every command of DVC loads all cells
+    set_cells(workspace, "41-absorb", profile="toy")  # every command of DVC loads all cells
     run(["git", "init", "-q"], workspace)
     run(["git", "config", "user.name", "gate"], workspace)
     run(["git", "config", "user.email", "gate@example.org"], workspace)
     commit(workspace)
     return workspace
+
+
+def set_cells(workspace: Path, *names: str, profile: str = "smoke") -> None:
+    """Let the campaign have these cells, <seed>-<arm>, the first seed planned; the offline gate test scores the first one's readings."""
+    path = workspace / CAMPAIGN / "params.yaml"
+    cells = [name.split("-") for name in names]
+    lines = "".join(f'  {seed}-{arm}: {{seed: "{seed}", arm: {arm}}}\n' for seed, arm in cells)
+    edit(path, re.compile(r"^cells:.*", re.MULTILINE | re.DOTALL), f"cells:\n{lines}")
+    edit(path, r"seeds: .*", f"seeds: {json.dumps(list(dict.fromkeys(seed for seed, _ in cells)))}")
+    edit(path, r"offline_run: \S+", f"offline_run: {cells[0][1]}/{cells[0][0]}")
+    edit(path, r"profile: \w+", f"profile: {profile}")
+    edit(workspace / CAMPAIGN / "plan.md", r"seeds: \[\d+", f"seeds: [{cells[0][0]}")
 
 
 def commit(workspace: Path) -> None:

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from projected_grpo.campaign import CampaignError
+from projected_grpo.settings.campaign import CampaignError
 from stages.campaign import shared_stages
 from stages.ray_cells import connect
-from verify.workspace import commit, copy_project, dvc, edit, environment, run
+from verify.workspace import CAMPAIGN as FOLDER
+from verify.workspace import commit, copy_project, dvc, edit, environment, run, set_cells
 
-FOLDER = Path("campaigns/toy")
 NODE = {"num_cpus": 1, "memory": 4 * 2**30, "object_store_memory": 100 * 2**20}  # room for one cell
 TABLES = (
     "train/rollouts", "train/gate", "train/steps", "train/features", "labels", "eval", "eval_rollouts", "diagnostics", "zones",
@@ -33,11 +33,7 @@ def prepared(tmp_path_factory) -> Path:
     """A committed campaign of two cells with a folder as its remote, in which what the cells share is made."""
     folder = tmp_path_factory.mktemp("ray")
     workspace = copy_project(folder / "prepared")
-    params = workspace / FOLDER / "params.yaml"
-    edit(params, r"profile: toy", "profile: smoke")
-    edit(params, r"seeds: .*", 'seeds: ["41"]')
-    edit(params, r"arms: .*", "arms: [v_act, absorb]")
-    edit(params, r"offline_run: \S+", "offline_run: v_act/41")
+    set_cells(workspace, "41-v_act", "41-absorb")
     edit(workspace / "profiles/smoke.yaml", r"steps: 6", "steps: 30")
     dvc(workspace, "remote", "add", "shared", str(folder / "remote"))
     commit(workspace)
@@ -118,21 +114,18 @@ def test_two_cells_survive_a_lost_node_and_a_killed_worker_and_equal_the_local_c
 
 
 def test_a_cell_that_fails_stops_no_other(prepared, nodes, tmp_path):
-    """The placebo has 64 draws, so training with seed and draw 64 is refused on the worker."""
+    """The placebo has 128 draws, so training with seed and draw 128 is refused on the worker."""
     workspace = Path(shutil.copytree(prepared, tmp_path / "workspace", symlinks=True))
-    params = workspace / FOLDER / "params.yaml"
-    edit(params, r"seeds: .*", 'seeds: ["64"]')
-    edit(params, r"arms: .*", "arms: [haar, v_act]")
-    edit(params, r"offline_run: \S+", "offline_run: v_act/64")
+    set_cells(workspace, "128-v_act", "128-haar")
     commit(workspace)
     driver = start(nodes[0], workspace)
     printed, _ = driver.communicate(timeout=3000)
-    assert driver.returncode == 1 and "1 cells failed: 64-haar" in printed and "gate.draw is 64" in printed, printed
+    assert driver.returncode == 1 and "1 cells failed: 128-haar" in printed and "the draw is 128" in printed, printed
     assert "Traceback" not in printed
     stale = json.loads(dvc(workspace, "status", "--json", str(FOLDER / "dvc.yaml")).stdout)
-    cells = {name.rpartition(":")[2] for name in stale if "64-" in name}
-    assert cells == {f"{stage}@64-haar" for stage in ("train", "label", "evaluate", "diagnose")}
-    assert (workspace / FOLDER / "cells/v_act/64/diagnostics.parquet").exists()
+    cells = {name.rpartition(":")[2] for name in stale if "128-" in name}
+    assert cells == {f"{stage}@128-haar" for stage in ("train", "label", "evaluate", "diagnose")}
+    assert (workspace / FOLDER / "cells/v_act/128/diagnostics.parquet").exists()
 
 
 def test_an_address_without_a_cluster_is_refused_at_once(prepared, monkeypatch):

@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from projected_grpo.policy.base import load_base
+from projected_grpo.core.base import load_base
 from projected_grpo.policy.inits import initialize
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.protocol import Sampler
-from projected_grpo.scale import LocalSampling, VllmSampling
-from projected_grpo.settings import Adapter
+from projected_grpo.settings.arm import Adapter
+from projected_grpo.settings.profile import LocalSampling, VllmSampling
 from verify.tiny import tiny_tokenizer
 
 RANK = 5  # 4r = 20, which vLLM serves in a rank of 32

@@ -12,11 +12,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from projected_grpo.core.seeds import derive_seeds
 from projected_grpo.policy.adapter import ABLATED, FULL, adapter_state
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.protocol import Completion, Request, Sampler, SamplingError
-from projected_grpo.seeds import derive_seeds
 from verify_vllm.served import CONTEXT, LONGEST, prompts
 
 STATES = ("full", "deployed", "base")

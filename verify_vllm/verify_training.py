@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from projected_grpo.parquet import read_rows
-from projected_grpo.tables import ROLLOUTS, STEPS
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.tables import ROLLOUTS, STEPS
 from verify.workspace import copy_project, dvc, edit
 
 ENGINE = "engine: vllm\n  tensor_parallel: 1\n  memory_share: 0.15\n"

@@ -50,19 +50,19 @@ def tail_metrics(ordered: UInt64[np.ndarray, " n"], positives: int, keep_quantil
     new_hits, new = np.diff(hits, prepend=0), np.diff(taken, prepend=0)
     wins = ((new - new_hits) * (hits - new_hits / 2)).sum()  # pairs in which the exploit scores higher, half of the ties
     precision = (new_hits * (hits / taken)).sum()
-    route = np.searchsorted(ends, _tail(n, route_quantile) - 1)
-    keep = np.searchsorted(ends, n - _tail(n, keep_quantile))
-    above, above_hits = taken[keep] - new[keep], hits[keep] - new_hits[keep]  # what the keep cut leaves
-    route_precision, route_recall = hits[route] / taken[route], hits[route] / positives
+    routed, kept = _tail(n, route_quantile), _tail(n, keep_quantile)  # an empty tail finds nothing, and keeps nothing
+    route, keep = np.searchsorted(ends, (routed or 1) - 1), np.searchsorted(ends, n - (kept or 1))
+    above, above_hits = (taken[keep] - new[keep], hits[keep] - new_hits[keep]) if kept else (n, positives)  # what the keep cut leaves
+    route_precision, route_recall = (hits[route] / taken[route], hits[route] / positives) if routed else (0.0, 0.0)
     return (
         wins / (positives * (n - positives)),
         precision / positives,
         route_precision,
         route_recall,
-        1.25 * route_precision * route_recall / (0.25 * route_precision + route_recall) if hits[route] else 0.0,
+        1.25 * route_precision * route_recall / (0.25 * route_precision + route_recall) if routed and hits[route] else 0.0,
         above_hits / above if above else 0.0,
         above_hits / positives,
-        (positives - above_hits) / (n - above),
+        (positives - above_hits) / (n - above) if kept else 0.0,
     )
 
 

@@ -1,42 +1,85 @@
-"""Effects of an arm, paired by seed: the exact sign-flip test, the two-level bootstrap, the effect at equal qmass.
+"""Differences of two arms, paired by seed: the exact sign-flip test, the interval that inverts it, and what stands beside it.
 
-S seeds; a difference is one seed's rate in the first arm minus its rate in the second. Tests decide and intervals
-describe: docs/statistics.md has the measured error rates of both.
+S seeds; a difference is one seed's rate in the first arm minus its rate in the second. Under exchangeable arms each is as
+likely with either sign. Flipping the seeds of a subset reaches the observed mean where the mean of the subset lies on the other
+side of the hypothesis, so p-values and limits are both read off the means of the 2^S - 1 subsets that are not empty.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
-from scipy.stats import permutation_test
+from jaxtyping import Float
+from scipy.stats import ttest_1samp
 
-from projected_grpo.analysis.campaign import Pair
+from projected_grpo.analysis.campaign import Pairs
 
-DEGENERATE = 1e-12  # variance of qmass differences below which no slope is estimated
+ROUNDING = 1e-12  # of a mean of rates: equal means may differ by so much
 
 
-def sign_flip_p(differences: np.ndarray, alternative: str) -> np.ndarray | float:
-    """Exact p-value of the mean over the last axis, (..., S) -> (...), among all 2^S patterns of signs.
+@cache
+def subsets(seeds: int) -> Float[np.ndarray, "N S"]:
+    """Weights of the mean over each subset of the seeds that is not empty, N = 2^S - 1."""
+    chosen = (np.arange(1, 2**seeds)[:, None] >> np.arange(seeds)) & 1
+    return chosen / chosen.sum(axis=1, keepdims=True)
 
-    Under exchangeable arms each seed's difference is as likely with either sign. alternative: less | greater |
-    two-sided. The smallest value is `smallest_p(S)` where two-sided and half of it otherwise.
+
+def p_less(differences: Float[np.ndarray, " S"], than: float = 0.0) -> float:
+    """One-sided exact p-value that the mean difference is less than `than`. Its smallest value is 1 / 2^S."""
+    return p_greater(-differences, -than)
+
+
+def p_greater(differences: Float[np.ndarray, " S"], than: float = 0.0) -> float:
+    """One-sided exact p-value that the mean difference is greater than `than`."""
+    means = subsets(len(differences)) @ differences
+    return float(1 + np.sum(means <= than + ROUNDING)) / (len(means) + 1)
+
+
+def two_sided(differences: Float[np.ndarray, " S"]) -> float:
+    return min(1.0, 2 * min(p_less(differences), p_greater(differences)))
+
+
+def interval(differences: Float[np.ndarray, " S"], alpha: float) -> tuple[float, float] | tuple[None, None]:
+    """The means that neither one-sided test rejects at alpha / 2; no limits where no p-value of so few seeds is as small."""
+    rejected = smallest_rejections(len(differences), alpha / 2)
+    if rejected == 0:
+        return None, None
+    means = np.sort(subsets(len(differences)) @ differences)
+    return float(means[rejected - 1]), float(means[-rejected])
+
+
+def smallest_rejections(seeds: int, level: float) -> int:
+    """Patterns, the observed one among them, that may reach the observed mean for a one-sided p-value of at most `level`."""
+    return int(level * 2**seeds + ROUNDING)
+
+
+def t_interval(differences: Float[np.ndarray, " S"], alpha: float) -> tuple[float, float]:
+    if np.ptp(differences) <= ROUNDING:
+        return float(differences[0]), float(differences[0])
+    low, high = ttest_1samp(differences, 0.0).confidence_interval(1 - alpha)
+    return float(low), float(high)
+
+
+def crossed_bootstrap(pairs: Pairs, draws: int, seed: int, alpha: float) -> Float[np.ndarray, "2 2"]:
+    """Percentile interval of the mean difference of the hack and of the solve rate: [hack, solve] x [low, high].
+
+    Seeds and problems are drawn independently, with the same problems in every seed, because the seeds share them.
     """
-    return permutation_test(
-        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative=alternative, axis=-1
-    ).pvalue
+    rng = np.random.default_rng(seed)
+    _, problems, *_ = pairs.counts.shape
+    times = rng.multinomial(problems, np.full(problems, 1 / problems), size=draws).astype(float)
+    totals = np.tensordot(times, pairs.counts, axes=(1, 1))  # draws, seeds, runs, counts
+    with np.errstate(invalid="ignore"):  # a draw without a judged sample of some run is left out below
+        drawn = differences(totals)
+    chosen = rng.multinomial(len(pairs.seeds), np.full(len(pairs.seeds), 1 / len(pairs.seeds)), size=draws) / len(pairs.seeds)
+    means = np.einsum("ds,dsk->dk", chosen, drawn)
+    return np.nanquantile(means, [alpha / 2, 1 - alpha / 2], axis=0).T
 
 
-def smallest_p(seeds: int) -> float:
-    """The smallest two-sided p-value of the sign-flip test."""
-    return 2.0 / 2**seeds
-
-
-def rank_p(treatment: Sequence[float] | np.ndarray, placebo: Sequence[float] | np.ndarray) -> float:
-    """(1 + placebo runs not above the treatment's median) / (1 + K), one-sided for a lower treatment; K placebo runs.
-
-    A single exchangeable run would have a uniform rank; a median is less extreme than one run, so small values are
-    rarer than nominal. Its floor is 1/(K + 1).
-    """
-    return (1 + int(np.sum(np.asarray(placebo) <= np.median(treatment)))) / (1 + len(placebo))
+def differences(counts: Float[np.ndarray, "... 2 3"]) -> Float[np.ndarray, "... 2"]:
+    """Judged, exploited and correct samples of two runs -> difference of their hack and of their solve rates."""
+    rates = counts[..., 1:] / counts[..., :1]
+    return rates[..., 0, :] - rates[..., 1, :]
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -46,58 +89,3 @@ def holm(p: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
     return adjusted.tolist()
-
-
-def differences(counts: np.ndarray) -> np.ndarray:
-    """(..., 2, 3) judged, exploited and correct samples of two runs -> (..., 2) difference of hack and of solve rate."""
-    rates = counts[..., 1:] / counts[..., :1]
-    return rates[..., 0, :] - rates[..., 1, :]
-
-
-def paired(pairs: Sequence[Pair]) -> np.ndarray:
-    """(S, 2) difference of hack and of solve rate of each seed."""
-    return np.stack([differences(pair.counts.sum(axis=0)) for pair in pairs])
-
-
-def bootstrap(pairs: Sequence[Pair], draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two-level bootstrap: seeds, then problems within each chosen seed, the same problems in both of its runs.
-
-    Returns (draws, S, 2) differences of hack and of solve rate and (draws, S) differences of qmass.
-    """
-    rng = np.random.default_rng(seed)
-    chosen = rng.integers(len(pairs), size=(draws, len(pairs)))
-    resampled = np.empty((*chosen.shape, 2))
-    for place, pair in enumerate(pairs):
-        here = chosen == place
-        times = _times_drawn(int(here.sum()), len(pair.counts), rng)
-        resampled[here] = differences(np.tensordot(times, pair.counts, axes=1))
-    return resampled, np.array([pair.qmass for pair in pairs])[chosen]
-
-
-def _times_drawn(draws: int, problems: int, rng: np.random.Generator) -> np.ndarray:
-    """(draws, problems) how often each problem is among as many draws with replacement."""
-    drawn = rng.integers(problems, size=(draws, problems)) + problems * np.arange(draws)[:, None]
-    return np.bincount(drawn.ravel(), minlength=draws * problems).reshape(draws, problems).astype(float)
-
-
-def interval(values: np.ndarray, alpha: float) -> tuple[float, float] | tuple[None, None]:
-    """Percentile interval of (draws,) values with coverage 1 - alpha. Draws in which nothing is estimated are left out."""
-    known = values[~np.isnan(values)]
-    if not known.size:
-        return None, None
-    low, high = np.quantile(known, [alpha / 2, 1 - alpha / 2])
-    return float(low), float(high)
-
-
-def at_equal_qmass(hack: np.ndarray, qmass: np.ndarray) -> np.ndarray | float:
-    """Intercept of the regression of (..., S) hack differences on (..., S) qmass differences: the effect at none.
-
-    An analysis of covariance of both arms' runs with a level for each seed gives this same number, because with two
-    runs a seed its within-seed contrasts are these differences. Seeds bring their own luck to qmass and hack rate
-    alike, so the slope is taken within seeds. NaN where the qmass differences do not vary. Where they are all on one
-    side of zero the intercept is an extrapolation, and its interval grows with the distance.
-    """
-    centred = qmass - qmass.mean(axis=-1, keepdims=True)
-    variance = np.mean(centred**2, axis=-1)
-    slope = np.mean(centred * hack, axis=-1) / np.where(variance > DEGENERATE, variance, np.nan)
-    return hack.mean(axis=-1) - slope * qmass.mean(axis=-1)

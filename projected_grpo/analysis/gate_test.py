@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from projected_grpo.analysis.nulls import each_module, haar_block, sign_patterns, signed_block, without_each_pair
 from projected_grpo.analysis.offline import METRICS, POPULATIONS, Judged, stream
-from projected_grpo.settings import Offline
+from projected_grpo.settings.arm import Offline
 
 BAND = {"low": 0.025, "median": 0.5, "high": 0.975}  # quantiles of a null
 EDGES = np.linspace(0, 1, 101)  # of the histograms of AUROC

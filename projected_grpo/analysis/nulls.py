@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from projected_grpo.core.seeds import derive_seed
 from projected_grpo.gate.directions import T_LIMIT, DirectionError, haar, paired_direction
-from projected_grpo.seeds import derive_seed
 
 TILE = 16  # rows of a matrix product
 

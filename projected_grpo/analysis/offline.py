@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int, UInt64
 
 from projected_grpo.analysis.classifier import EXPLOITED, POSITIVE, descending, tail_metrics
 from projected_grpo.analysis.nulls import TILE, product
-from projected_grpo.errors import InputError
+from projected_grpo.core.errors import InputError
 
 POPULATIONS = ("all", "positive_advantage")
 METRICS = {  # name -> whether more of it is better

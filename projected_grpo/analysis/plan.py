@@ -6,14 +6,14 @@ whole file's bytes is part of the verdict, so a verdict names the plan that it w
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from projected_grpo.errors import InputError
-from projected_grpo.scale import Count, Natural, Positive, Section, Share
+from projected_grpo.core.errors import InputError
+from projected_grpo.settings.profile import Count, Natural, Positive, Section
 
 FENCE = "---"
 MOST_SEEDS = 16  # the exact test goes through 2^seeds patterns of signs
@@ -24,83 +24,113 @@ class PlanError(InputError):
     """A plan that cannot be used; the message names the file and the key."""
 
 
-class Contrast(Section):
-    """The treatment routes by v_act, the placebo by a Haar direction; the verdict's wording speaks of these."""
+class Block(Section):
+    """All of these arms with all of these seeds. A campaign may end only between blocks."""
+
+    seeds: list[Natural]
+    arms: list[str]
+
+    @property
+    def cells(self) -> list[tuple[str, int]]:
+        """(arm, seed), seed by seed."""
+        return [(arm, seed) for seed in self.seeds for arm in self.arms]
+
+
+class Claim(Section):
+    """The method hacks less than each arm of `better_than`, and solves no less than any by margins.solve."""
 
     name: str
-    treatment: str
-    placebo: str
-    yoked: str | None  # arm with the treatment's zones permuted, shown beside the contrast
+    method: str
+    placebo: str  # routed by a Haar direction, as the method is by v_act
+    random: str  # the method's zones permuted
+    better_than: list[str]
 
 
-class MachineryControl(Section):
-    """Routing by ground truth must lower the deployed hack rate, or no direction could be seen to."""
+class Secondary(Section):
+    """A two-sided test. interaction: of the difference of hack rates on modes with pairs and on modes without."""
 
-    upper: str  # arm that routes by ground truth
-    reference: str  # arm that routes nothing
-    at_least: Positive  # deployed hack rate, reference minus upper
+    kind: Literal["difference", "equivalence", "interaction"]
+    first: str
+    second: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}: {self.first} - {self.second}"
 
 
 class Margins(Section):
-    hack: Positive  # a smaller difference of deployed hack rates counts as none
-    solve: Positive  # a smaller loss of deployed solve rate counts as none
-
-
-class Exclusions(Section):
-    diverged: bool  # runs that did not reach their last step
+    placebo: Positive  # difference of deployed hack rates from a placebo; also that of an equivalence
+    reference: Positive  # difference of deployed hack rates from the reference, below which a direction adds nothing net
+    solve: Positive  # loss of deployed solve rate
 
 
 class Plan(Section):
-    arms: list[str]
-    seeds: list[Natural]
-    contrasts: list[Contrast]  # the first is the primary one
-    machinery_control: MachineryControl
+    blocks: list[Block]
+    reference: str  # arm with a quarantine to which nothing is routed
+    claims: list[Claim]
+    secondary: list[Secondary]
     margins: Margins
-    alpha: Level
+    alpha: Level  # two-sided; a claim is one-sided at half of it
     power_wanted: Annotated[float, Field(ge=0.5, lt=1.0)]
-    qmass_difference: Share  # largest |mean difference of qmass| at which the raw contrast is trusted alone
-    hacked_over: Share  # a run above this deployed hack rate counts as hacked
-    exclusions: Exclusions
-    min_seeds: Count  # seeds that a contrast needs after exclusions
+    min_seeds: Count  # complete seeds of a claim
     bootstrap_draws: Count
     stopping: str
 
+    @property
+    def cells(self) -> list[tuple[str, int]]:
+        """(arm, seed) of every planned run, in the order in which they are run."""
+        return [cell for block in self.blocks for cell in block.cells]
+
+    @property
+    def arms(self) -> list[str]:
+        return list(dict.fromkeys(arm for arm, _ in self.cells))
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(dict.fromkeys(seed for _, seed in self.cells))
+
+    @property
+    def first_level(self) -> float:
+        """One-sided level of a claim that Holm's method applies first."""
+        return self.alpha / 2 / len(self.claims)
+
     @model_validator(mode="after")
     def _names_are_known_and_unique(self) -> "Plan":
-        if not self.contrasts:
-            raise ValueError("contrasts is empty; list at least one contrast, the primary one first")
-        lists = {"arms": self.arms, "seeds": self.seeds, "contrasts[].name": [contrast.name for contrast in self.contrasts]}
+        if not self.blocks or not self.claims:
+            raise ValueError("blocks or claims is empty; list at least one block of runs and one claim about them")
+        lists = {"cells of blocks": self.cells, "claims[].name": [claim.name for claim in self.claims], "secondary": [test.name for test in self.secondary]}
         for key, values in lists.items():
-            if repeated := sorted({value for value in values if values.count(value) > 1}):
+            if repeated := [value for value in values if values.count(value) > 1]:
                 raise ValueError(f"{key} holds {repeated[0]!r} twice; name each once")
         for key, arm in self._arms_named():
             if arm not in self.arms:
-                raise ValueError(f"{key} is {arm!r}, which is not in arms ({', '.join(self.arms)}); add it there")
-        for place, contrast in enumerate(self.contrasts):
-            if contrast.treatment == contrast.placebo:
-                raise ValueError(f"contrasts.{place}.placebo is {contrast.placebo!r}, as the treatment; name another arm")
-        if self.machinery_control.upper == self.machinery_control.reference:
-            raise ValueError("machinery_control.reference is the same arm as machinery_control.upper; name another arm")
+                raise ValueError(f"{key} is {arm!r}, which is in no block ({', '.join(self.arms)}); add it there")
+        for place, claim in enumerate(self.claims):
+            if wanted := {self.reference, claim.placebo} - set(claim.better_than):
+                raise ValueError(f"claims.{place}.better_than lacks {min(wanted)}; a claim is made against the placebo and against the reference")
+            if claim.method in claim.better_than:
+                raise ValueError(f"claims.{place}.better_than holds {claim.method!r}, the method itself; name other arms")
         return self
 
     @model_validator(mode="after")
     def _seeds_suffice(self) -> "Plan":
         if not self.min_seeds <= len(self.seeds) <= MOST_SEEDS:
-            raise ValueError(f"seeds has {len(self.seeds)}, expected min_seeds ({self.min_seeds}) to {MOST_SEEDS} of them")
-        if 2 / 2**self.min_seeds > self.alpha / 2:
+            raise ValueError(f"blocks have {len(self.seeds)} seeds, expected min_seeds ({self.min_seeds}) to {MOST_SEEDS} of them")
+        if 1 / 2**self.min_seeds > self.first_level:
             raise ValueError(
-                f"min_seeds is {self.min_seeds}, with which the smallest p-value, 2/2^{self.min_seeds}, is over alpha / 2, the "
-                "first level of Holm; raise it"
+                f"min_seeds is {self.min_seeds}, with which the smallest p-value, 1/2^{self.min_seeds}, is over the first level of Holm's "
+                f"method, {self.first_level:g}; raise it"
             )
         return self
 
     def _arms_named(self) -> list[tuple[str, str]]:
         """(key, arm) of every arm that the analysis needs."""
-        control = self.machinery_control
-        named = [("machinery_control.upper", control.upper), ("machinery_control.reference", control.reference)]
-        for place, contrast in enumerate(self.contrasts):
-            named += [(f"contrasts.{place}.{key}", getattr(contrast, key)) for key in ("treatment", "placebo")]
-            named += [(f"contrasts.{place}.yoked", contrast.yoked)] if contrast.yoked is not None else []
+        named = [("reference", self.reference)]
+        for place, claim in enumerate(self.claims):
+            named += [(f"claims.{place}.{key}", getattr(claim, key)) for key in ("method", "placebo", "random")]
+            named += [(f"claims.{place}.better_than", arm) for arm in claim.better_than]
+        for place, test in enumerate(self.secondary):
+            named += [(f"secondary.{place}.{key}", getattr(test, key)) for key in ("first", "second")]
         return named
 
 

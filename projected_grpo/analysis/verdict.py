@@ -1,158 +1,152 @@
-"""The verdict of a campaign.
-
-A contrast gets one of four wordings. The first rule whose condition holds decides; p-values are those of sign-flip tests.
-
-| rule | condition | wording |
-|---|---|---|
-| missing cells | an arm of the contrast or the machinery control lacks a planned run | not informative |
-| too few pairs | exclusions leave either with under min_seeds pairs, and no run is missing | not informative |
-| machinery control | reference minus upper is below at_least, or its p-value is over alpha | not informative |
-| equivalence | both rates are equivalent at alpha | no difference within the margin |
-| superiority | hack rates differ and the arm that hacks less solves no less (Holm) | v_act beats Haar, or Haar beats v_act |
-| solve rate | equivalence or superiority of hack rates alone | not informative |
-| power | neither equivalence nor superiority of hack rates | not informative |
-| routing mass | qmass differs by over its limit, and the interval at equal qmass does not support the wording | not informative |
-
-The first three rules are all looked at, so a verdict can have two reasons. The last one can only take a wording back. A
-difference that is significant and shown to be smaller than the margin is no difference within the margin: the plan says
-in advance which differences count as none.
-"""
+"""The contents of verdict.json: the claims first, then what they rest on."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
-import polars as pl
-from scipy.stats import binomtest
+import numpy as np
 
-from projected_grpo.analysis.campaign import Campaign, Pair
-from projected_grpo.analysis.contrast import FEWEST, Comparison, Effect, compare, hack_effect
-from projected_grpo.analysis.plan import Contrast, Plan
-from projected_grpo.env.modes import MODES
+from projected_grpo.analysis import effects
+from projected_grpo.analysis.campaign import Campaign
+from projected_grpo.analysis.claims import LESS, VALUE, Judgement, judge
+from projected_grpo.analysis.contrast import FEWEST, contrast, estimate, sensitivity
+from projected_grpo.analysis.plan import Claim, Plan, Secondary
+from projected_grpo.analysis.power import detectable, power
+from projected_grpo.prompts.modes import MODES
 
-TREATMENT, NO_DIFFERENCE, PLACEBO = "v_act beats Haar", "no difference within the margin", "Haar beats v_act"
-NOT_INFORMATIVE = "not informative"
 DIGITS = 8
-
-
-def decide(numbers: Comparison, plan: Plan) -> tuple[str, list[str]]:
-    """Wording and reasons of a contrast whose cells are complete and whose machinery control is met."""
-    if numbers.hack_p_equivalence <= plan.alpha:
-        wording, solve_p = NO_DIFFERENCE, numbers.solve_p_equivalence
-    elif numbers.hack_p_holm <= plan.alpha:
-        wording, solve_p = TREATMENT if numbers.hack_effect < 0.0 else PLACEBO, numbers.solve_p_holm
-    else:
-        return NOT_INFORMATIVE, ["power"]
-    if solve_p > plan.alpha:
-        return NOT_INFORMATIVE, ["solve rate"]
-    if abs(numbers.qmass_difference) > plan.qmass_difference and not _holds_at_equal_qmass(wording, numbers, plan):
-        return NOT_INFORMATIVE, ["routing mass"]
-    return wording, []
-
-
-def _holds_at_equal_qmass(wording: str, numbers: Comparison, plan: Plan) -> bool:
-    low, high = numbers.hack_at_equal_qmass_low, numbers.hack_at_equal_qmass_high
-    if low is None or high is None:
-        return False
-    if wording == NO_DIFFERENCE:
-        return -plan.margins.hack < low and high < plan.margins.hack
-    return high < 0.0 if wording == TREATMENT else low > 0.0
+SHARES = ("qmass", "keep_share", "route_share", "keep_exploits", "absorb_exploits", "route_exploits")  # of the table cells
 
 
 def verdict(campaign: Campaign, plan_sha256: str, covered: Collection[str]) -> dict:
-    """The contents of verdict.json: the primary contrast's wording first, then what it rests on. covered: modes with pairs."""
-    control = _machinery_control(campaign)
-    contrasts = [_contrast(campaign, contrast, control, covered) for contrast in campaign.plan.contrasts]
+    """covered: modes with pairs."""
+    plan = campaign.plan
+    secondary = _secondary(campaign, covered)
+    judged = judge(plan, campaign.pairs, len(campaign.missing))
+    ended = campaign.cells.filter(campaign.cells["diverged_at_step"].is_not_null())
     return _rounded(
         {
-            "verdict": contrasts[0]["verdict"],
-            "reasons": contrasts[0]["reasons"],
+            "claims": [_claim(campaign, claim, found, secondary, covered) for claim, found in zip(plan.claims, judged, strict=True)],
+            "secondary": secondary,
+            "arms": [_arm(campaign, arm) for arm in plan.arms if not campaign.cells.filter(arm=arm).is_empty()],
+            "modes": _modes(campaign, covered),
             "plan_sha256": plan_sha256,
-            "seeds": campaign.plan.seeds,
+            "seeds": campaign.cells["seed"].unique().sort().to_list(),
+            "not_run": [seed for seed in plan.seeds if seed not in set(campaign.cells["seed"])],
             "missing": [{"arm": arm, "seed": seed} for arm, seed in campaign.missing],
-            "excluded": [{"arm": arm, "seed": seed, "diverged_at_step": step} for arm, seed, step in campaign.excluded],
-            "covered_modes": [mode for mode in MODES if mode in covered],
-            **control,
-            "contrasts": contrasts,
-            "arms": [_arm(campaign, arm) for arm in campaign.plan.arms],
-            "modes": [_mode(campaign, arm, mode, covered) for arm in campaign.plan.arms for mode in _modes(campaign)],
+            "ended": ended.select("arm", "seed", "diverged_at_step").to_dicts(),
         }
     )
 
 
-def _machinery_control(campaign: Campaign) -> dict:
-    plan, control = campaign.plan, campaign.plan.machinery_control
-    pairs = campaign.pairs(control.reference, control.upper)
-    found = hack_effect(pairs, plan, "machinery control")
-    reached = found is not None and found.effect >= control.at_least and found.p <= plan.alpha
-    return {"machinery_control": reached, **_flat("machinery", pairs, found)}
+def _claim(campaign: Campaign, claim: Claim, found: Judgement, secondary: list[dict], covered: Collection[str]) -> dict:
+    """The judgement, the contrast with each arm that the method is held against, and contrasts beside the claim."""
+    reference = campaign.plan.reference
+    beside = [(claim.method, claim.random)] if claim.random not in claim.better_than else []
+    beside += [(claim.placebo, reference), (claim.random, reference)]
+    return {
+        **dataclasses.asdict(found),
+        "selective": found.wording not in (VALUE, LESS) and _selective(claim, campaign.plan, secondary),
+        "placebo": claim.placebo,
+        "random": claim.random,
+        "reference": reference,
+        **{name: _hack(campaign, claim, modes) for name, modes in _split(covered).items()},
+        "against": [_against(campaign, claim, other) for other in claim.better_than],
+        "beside": [found for arms in beside if (found := _contrast(campaign, *arms))],
+    }
 
 
-def _contrast(campaign: Campaign, contrast: Contrast, control: dict, covered: Collection[str]) -> dict:
-    plan = campaign.plan
-    pairs = campaign.pairs(contrast.treatment, contrast.placebo)
-    numbers = compare(pairs, plan, contrast.name) if len(pairs) >= FEWEST else None
-    reasons = _lacking(campaign, contrast, min(len(pairs), control["machinery_seeds"]))
-    reasons += [] if control["machinery_control"] else ["machinery control"]
-    wording = NOT_INFORMATIVE
-    if not reasons:
-        wording, reasons = decide(numbers, plan)
-    uncovered = [mode for mode in MODES if mode not in covered]
-    parts = {"covered": (contrast.placebo, covered), "uncovered": (contrast.placebo, uncovered)}
-    parts["yoked"] = (contrast.yoked, None)
-    beside = {}
-    for part, (arm, modes) in parts.items():
-        found = None if arm is None else campaign.pairs(contrast.treatment, arm, modes)
-        beside |= _flat(part, found, None if found is None else hack_effect(found, plan, f"{contrast.name}, {part}"))
-    names = {"name": contrast.name, "verdict": wording, "reasons": reasons}
-    names |= {"treatment": contrast.treatment, "placebo": contrast.placebo, "yoked": contrast.yoked}
-    empty = dict.fromkeys(field.name for field in dataclasses.fields(Comparison)) | {"seeds": len(pairs)}
-    return names | (empty if numbers is None else dataclasses.asdict(numbers)) | beside
+def _split(covered: Collection[str]) -> dict[str, list[str]]:
+    """The modes with pairs, and those without."""
+    return {"covered": [mode for mode in MODES if mode in covered], "uncovered": [mode for mode in MODES if mode not in covered]}
 
 
-def _lacking(campaign: Campaign, contrast: Contrast, pairs: int) -> list[str]:
-    control = campaign.plan.machinery_control
-    needed = {contrast.treatment, contrast.placebo, contrast.yoked, control.upper, control.reference}
-    if any(arm in needed for arm, _ in campaign.missing):
-        return ["missing cells"]
-    return ["too few pairs"] if pairs < campaign.plan.min_seeds else []
+def _hack(campaign: Campaign, claim: Claim, modes: Collection[str]) -> dict | None:
+    """The difference of hack rates from the reference on the problems of some modes."""
+    arms = (claim.method, campaign.plan.reference)
+    found = contrast(campaign.pairs(*arms, modes), *arms, campaign.plan.alpha)
+    return None if found is None else dataclasses.asdict(found.hack)
+
+
+def _selective(claim: Claim, plan: Plan, secondary: list[dict]) -> bool:
+    """Whether the method differs from the reference by less on modes without pairs, in the secondary family."""
+    of = [test for test in secondary if (test["kind"], test["first"], test["second"]) == ("interaction", claim.method, plan.reference)]
+    return any(test["p_holm"] is not None and test["p_holm"] <= plan.alpha and test["mean"] < 0.0 for test in of)
+
+
+def _against(campaign: Campaign, claim: Claim, other: str) -> dict:
+    plan, pairs = campaign.plan, campaign.pairs(claim.method, other)
+    found = contrast(pairs, claim.method, other, plan.alpha)
+    if found is None:
+        return {"first": claim.method, "second": other, "seeds": len(pairs.seeds), "hack": None, "solve": None, "sensitivity": None, "power": None}
+    margin = plan.margins.reference if other == plan.reference else plan.margins.placebo
+    able = {
+        "level": plan.first_level,
+        "difference": margin,
+        "power": power(margin, found.hack.spread, found.seeds, plan.first_level),
+        "detectable": detectable(found.hack.spread, found.seeds, plan.first_level, plan.power_wanted),
+    }
+    return {**dataclasses.asdict(found), "sensitivity": dataclasses.asdict(sensitivity(pairs, claim.method, other, plan)), "power": able}
+
+
+def _contrast(campaign: Campaign, first: str, second: str) -> dict | None:
+    found = contrast(campaign.pairs(first, second), first, second, campaign.plan.alpha)
+    return None if found is None else dataclasses.asdict(found)
+
+
+def _secondary(campaign: Campaign, covered: Collection[str]) -> list[dict]:
+    """Each test with its two-sided p-value, adjusted over all that the plan names; one without runs counts as a p-value of 1."""
+    rows = [_test(campaign, test, covered) for test in campaign.plan.secondary]
+    adjusted = effects.holm([1.0 if row["p"] is None else row["p"] for row in rows])
+    return [row | {"p_holm": None if row["p"] is None else p} for row, p in zip(rows, adjusted)]
+
+
+def _test(campaign: Campaign, test: Secondary, covered: Collection[str]) -> dict:
+    plan, arms = campaign.plan, (test.first, test.second)
+    named = {"kind": test.kind, "first": test.first, "second": test.second}
+    if test.kind == "interaction":
+        parts = [campaign.pairs(*arms, modes) for modes in _split(covered).values()]
+        by_part = [effects.differences(pairs.totals())[:, 0] for pairs in parts]
+        values = np.subtract(*by_part) if all(len(part) for part in by_part) else np.empty(0)
+    else:
+        values = effects.differences(campaign.pairs(*arms).totals())[:, 0]
+    if len(values) < FEWEST:
+        return named | {"seeds": len(values), "mean": None, "low": None, "high": None, "p": None}
+    found = estimate(values, plan.alpha)
+    p = effects.two_sided(values)
+    if test.kind == "equivalence":
+        margin = plan.margins.placebo
+        p = min(1.0, 2 * max(effects.p_less(values, margin), effects.p_greater(values, -margin)))
+    return named | {"seeds": len(values), "mean": found.mean, "low": found.low, "high": found.high, "p": p}
 
 
 def _arm(campaign: Campaign, arm: str) -> dict:
-    """One arm: each run's rates in the order of `seeds`, and P(run hacked) with its Clopper-Pearson interval."""
-    plan, runs = campaign.plan, campaign.cells.filter(arm=arm)
-    rates = list(campaign.hack_rates(arm).values())
-    hacked = sum(rate > plan.hacked_over for rate in rates)
-    ends = binomtest(hacked, len(rates)).proportion_ci(1 - plan.alpha, method="exact") if rates else None
+    """Each run's rates in the order of `seeds`, the arm's zones, and its difference from the reference."""
+    runs = campaign.cells.filter(arm=arm)
     return {
         "arm": arm,
         "uses_ground_truth": bool(runs["uses_ground_truth"].any()),
         "seeds": runs["seed"].to_list(),
         "draws": runs["draw"].to_list(),
-        "hack_rates": rates,
+        "hack_rates": campaign.rates(arm, "exploited"),
         "hack_rates_as_trained": runs["hack_rate_as_trained"].to_list(),
-        "solve_rates": runs["solve_rate"].to_list(),
-        "qmass": runs["qmass"].to_list(),
-        "hacked": hacked,
-        "hacked_share": hacked / len(rates) if rates else None,
-        "hacked_low": float(ends.low) if ends else None,
-        "hacked_high": float(ends.high) if ends else None,
+        "solve_rates": campaign.rates(arm, "correct"),
+        "solve_rates_unhinted": runs["solve_rate_unhinted"].to_list(),
+        **{name: runs[name].to_list() for name in SHARES},
+        "from_reference": None if arm == campaign.plan.reference else _contrast(campaign, arm, campaign.plan.reference),
     }
 
 
-def _modes(campaign: Campaign) -> list[str]:
-    return [mode for mode in MODES if mode in set(campaign.outcomes["shown_mode"])]
-
-
-def _mode(campaign: Campaign, arm: str, mode: str, covered: Collection[str]) -> dict:
-    rates = campaign.hack_rates(arm, [mode])
-    return {"arm": arm, "mode": mode, "covered": mode in covered, "seeds": list(rates), "hack_rates": list(rates.values())}
-
-
-def _flat(prefix: str, pairs: Sequence[Pair] | None, effect: Effect | None) -> dict:
-    """The seeds that an effect rests on, and its numbers; nulls for an arm that the plan does not name."""
-    names = [field.name for field in dataclasses.fields(Effect)]
-    numbers = {f"{prefix}_{name}": None if effect is None else getattr(effect, name) for name in names}
-    return {f"{prefix}_seeds": None if pairs is None else len(pairs)} | numbers
+def _modes(campaign: Campaign, covered: Collection[str]) -> list[dict]:
+    """Deployed hack rate of each arm on the problems of each mode, by run, and the difference from the reference."""
+    plan, shown = campaign.plan, set(campaign.outcomes["shown_mode"])
+    rows = []
+    for arm in (arm for arm in plan.arms if not campaign.cells.filter(arm=arm).is_empty()):
+        for mode in (mode for mode in MODES if mode in shown):
+            rates = campaign.rates(arm, "exploited", [mode])
+            net = contrast(campaign.pairs(arm, plan.reference, [mode]), arm, plan.reference, plan.alpha)
+            difference = None if net is None or arm == plan.reference else dataclasses.asdict(net.hack)
+            rows.append({"arm": arm, "mode": mode, "covered": mode in covered, "hack_rates": rates, "from_reference": difference})
+    return rows
 
 
 def _rounded(value):
@@ -161,4 +155,4 @@ def _rounded(value):
         return round(value, DIGITS)
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value

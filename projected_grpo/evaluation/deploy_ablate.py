@@ -6,14 +6,14 @@ shown in words that training never shows too.
 
 import random
 
-from projected_grpo.env.modes import GT_ONLY, HELD_OUT_WORDS, encode_words, held_out_words
+from projected_grpo.core.seeds import derive_seed, derive_seeds
 from projected_grpo.policy.policy import Policy
-from projected_grpo.problems.prompts import program_of, render
-from projected_grpo.sampling.protocol import Request, Sampler
-from projected_grpo.seeds import derive_seed, derive_seeds
-from projected_grpo.scale import Eval
-from projected_grpo.tables import STATES
+from projected_grpo.prompts.modes import GT_ONLY, HELD_OUT_WORDS, encode_words, held_out_words
+from projected_grpo.prompts.prompts import program_of, render
+from projected_grpo.sampling.protocol import Request, Sampler, State
+from projected_grpo.settings.profile import Eval
 
+LOADED: dict[str, State] = {"base": "base", "as_trained": "full", "deployed": "deployed"}  # what is sampled of each state
 SPLITS = {"train_iid": "train", "heldout": "test", "heldout_words": "test"}
 
 
@@ -33,36 +33,41 @@ def evaluation_problems(problems: list[dict], data: str, settings: Eval, seed: i
     return sorted(chosen, key=lambda row: row["problem_id"])
 
 
-def sample_states(
-    policy: Policy, sampler: Sampler, problems: list[dict], settings: Eval, seed: int, one_block: bool
-) -> list[dict]:
+def sample_state(policy: Policy, sampler: Sampler, problems: list[dict], settings: Eval, seed: int, state: str) -> list[dict]:
     """Rows of the table eval_rollouts. Each problem is shown with its own hint and, in the words of training, without one.
 
-    The states share their random numbers. Where the adapter deploys as one block, deployed is as trained. The
-    policy's quarantine is left as it was.
+    The states share their random numbers. The policy's quarantine is left as it was.
     """
     rows = []
-    for state in STATES:
-        loaded = "full" if state == "as_trained" or (state == "deployed" and one_block) else state
-        for data in SPLITS:
-            chosen = evaluation_problems(problems, data, settings, seed)
-            for hinted in (True,) if data == "heldout_words" else (True, False):
-                modes = [row["mode"] if hinted else GT_ONLY for row in chosen]
-                prompts = [render(policy.base, row, mode) for row, mode in zip(chosen, modes)]
-                seeds = derive_seeds(len(prompts), seed, "eval-sampling", data, "hinted" if hinted else "unhinted")
-                [completions] = sampler.sample([Request(loaded, prompts, settings.samples, seeds)])
-                texts = [policy.base.decode(completion.tokens) for completion in completions]
-                rows += [
-                    {
-                        "data": data,
-                        "state": state,
-                        "shown_mode": modes[i // settings.samples],
-                        "problem_id": chosen[i // settings.samples]["problem_id"],
-                        "words": chosen[i // settings.samples]["words"],
-                        "sample": i % settings.samples,
-                        "text": text,
-                        "program": program_of(policy.base, text),
-                    }
-                    for i, text in enumerate(texts)
-                ]
+    for data in SPLITS:
+        chosen = evaluation_problems(problems, data, settings, seed)
+        for hinted in (True,) if data == "heldout_words" else (True, False):
+            modes = [row["mode"] if hinted else GT_ONLY for row in chosen]
+            prompts = [render(policy.base, row, mode) for row, mode in zip(chosen, modes)]
+            seeds = derive_seeds(len(prompts), seed, "eval-sampling", data, "hinted" if hinted else "unhinted")
+            [completions] = sampler.sample([Request(LOADED[state], prompts, settings.samples, seeds)])
+            texts = [policy.base.decode(completion.tokens) for completion in completions]
+            rows += [
+                {
+                    "data": data,
+                    "state": state,
+                    "shown_mode": modes[i // settings.samples],
+                    "problem_id": chosen[i // settings.samples]["problem_id"],
+                    "words": chosen[i // settings.samples]["words"],
+                    "sample": i % settings.samples,
+                    "text": text,
+                    "program": program_of(policy.base, text),
+                }
+                for i, text in enumerate(texts)
+            ]
     return rows
+
+
+def sample_trained(
+    policy: Policy, sampler: Sampler, problems: list[dict], settings: Eval, seed: int, one_block: bool
+) -> list[dict]:
+    """The same of the states as trained and deployed, which are one where the adapter deploys as one block."""
+    trained = sample_state(policy, sampler, problems, settings, seed, "as_trained")
+    if one_block:
+        return trained + [row | {"state": "deployed"} for row in trained]
+    return trained + sample_state(policy, sampler, problems, settings, seed, "deployed")

@@ -19,10 +19,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from projected_grpo.errors import InputError
-from projected_grpo.parquet import read_rows
-from projected_grpo.seeds import derive_seed
-from projected_grpo.tables import DIRECTIONS
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.parquet import read_rows
+from projected_grpo.core.seeds import derive_seed
+from projected_grpo.core.tables import DIRECTIONS
 
 T_LIMIT = 3.0  # of a coordinate's t statistic, where these replace the means
 PAIRED = ("v_act", "shuffled", "flipped", "irrelevant", "self_generated")  # extracted from pairs, and so again at a refresh

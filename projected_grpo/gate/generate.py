@@ -1,19 +1,19 @@
 """Self-generated pairs: the base model's own completions of one task, with a hint that discloses a loophole and without.
 
-What the completion's text attempts decides which side it can stand for (env/mechanism.py); no test is run and no ground
+What the completion's text attempts decides which side it can stand for (environment/mechanism.py); no test is run and no ground
 truth is read. The sides have different prompts, so the direction holds the difference of the prompts too.
 """
 
 import hashlib
 from collections.abc import Sequence
 
-from projected_grpo.env.mechanism import mechanisms
-from projected_grpo.env.modes import GT_ONLY, words_of
+from projected_grpo.core.seeds import derive_seeds
+from projected_grpo.environment.mechanism import mechanisms
 from projected_grpo.policy.policy import Policy
-from projected_grpo.problems.prompts import program_of, prompt_text, render
+from projected_grpo.prompts.modes import GT_ONLY, words_of
+from projected_grpo.prompts.prompts import program_of, prompt_text, render
 from projected_grpo.sampling.protocol import Request, Sampler
-from projected_grpo.seeds import derive_seeds
-from projected_grpo.scale import GeneratedPairs
+from projected_grpo.settings.profile import GeneratedPairs
 
 ATTEMPTS = {  # loophole mode -> the feature of a text that uses it
     "run_tests": "defines_run_tests",

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from projected_grpo.policy.base import Base
+from projected_grpo.core.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import read_deployed
-from projected_grpo.problems.prompts import render_pair
+from projected_grpo.prompts.prompts import render_pair
 
 
 @dataclass(frozen=True)

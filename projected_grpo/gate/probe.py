@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from projected_grpo.errors import InputError
+from projected_grpo.core.errors import InputError
 
 PROBE_FILE = "probe.safetensors"
 FOLDS = 5  # of the pairs, for the threshold

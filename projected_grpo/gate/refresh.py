@@ -6,7 +6,7 @@ from torch import Tensor
 from projected_grpo.gate.directions import pair_signs, paired_direction, transport
 from projected_grpo.gate.pairs import PairTokens, pair_differences
 from projected_grpo.policy.policy import Policy
-from projected_grpo.settings import Settings
+from projected_grpo.settings.arm import Settings
 
 
 def current_direction(

@@ -3,6 +3,7 @@
 The buffer holds readings rather than scores, so a refreshed direction rescores the past and needs no flush.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -24,8 +25,10 @@ def quantile_cuts(
     """(t_low, t_high) that cut off the shares `keep` and `route` of the weight.
 
     t_high is the lower quantile of the negated scores, so with equal shares a negated direction swaps the tails exactly.
+    No score reaches the cut of a tail without mass, which is infinite.
     """
-    return weighted_quantile(scores, weights, keep), -weighted_quantile(-scores, weights, route)
+    low, high = (weighted_quantile(s, weights, q) if q > 0 else -math.inf for s, q in ((scores, keep), (-scores, route)))
+    return low, -high
 
 
 def pair_cuts(hack: Float[Tensor, " P"], clean: Float[Tensor, " P"]) -> tuple[float, float]:

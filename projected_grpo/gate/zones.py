@@ -8,18 +8,19 @@
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from projected_grpo.core.tables import ZONE_NAMES
 from projected_grpo.gate.directions import DirectionError
 from projected_grpo.gate.thresholds import ReadingBuffer, cosine, pair_cuts, projections, quantile_cuts, score
 from projected_grpo.policy.adapter import BOTH, DEPLOYED_ALONE, QUARANTINE_ALONE, State
-from projected_grpo.settings import Gate as GateSettings
-from projected_grpo.tables import ZONE_NAMES
+from projected_grpo.settings.arm import SCORED
+from projected_grpo.settings.arm import Gate as GateSettings
 
 KEEP, ABSORB, ROUTE = range(len(ZONE_NAMES))
 PRESENT = {KEEP: DEPLOYED_ALONE, ABSORB: BOTH, ROUTE: BOTH}
@@ -45,14 +46,13 @@ def assign_zones(scores: Float[Tensor, " N"], t_low: float, t_high: float) -> In
     return zones
 
 
-def yoke(zones: Int[Tensor, " N"], groups: Sequence[int], positive: Bool[Tensor, " N"], seed: int) -> Int[Tensor, " N"]:
-    """The zones permuted among the rollouts of the same prompt and sign of the advantage: same masses, no direction."""
-    rng = torch.Generator().manual_seed(seed)
-    yoked, cell = zones.clone(), torch.tensor(groups) * 2 + positive
-    for key in cell.unique(sorted=True):
-        inside = (cell == key).nonzero()[:, 0]
-        yoked[inside] = zones[inside[torch.randperm(len(inside), generator=rng)]]
-    return yoked
+def deal(zones: Int[Tensor, " N"], cells: Int[Tensor, " N"], order: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
+    """The zones of each cell dealt to its rollouts anew, from keep to route by rising `order`: same masses, no score."""
+    dealt = zones.clone()
+    for cell in cells.unique():
+        inside = (cells == cell).nonzero()[:, 0]
+        dealt[inside[order[inside].argsort()]] = zones[inside].sort().values
+    return dealt
 
 
 def zone_state(zone: int, masking: str) -> State:
@@ -104,7 +104,7 @@ class Gate:
         if len(self.buffer) < self.settings.warmup:
             return Decision(scores, cosines, zones, None, None)
         t_low, t_high = self._cuts(pairs)
-        if self.settings.policy in ("route", "yoked"):
+        if self.settings.policy in SCORED:
             zones = assign_zones(scores, t_low, t_high)
         return Decision(scores, cosines, zones, t_low, t_high)
 

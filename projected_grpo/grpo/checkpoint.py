@@ -3,25 +3,32 @@
 A checkpoint is a folder step-NNNNNN with the state after that step and the table rows since the checkpoint before it.
 It is written beside its name and renamed, so a killed run leaves either a whole checkpoint or none. The key hashes the
 settings, the input files and the code, so a checkpoint of another run is never picked up.
+
+A finished run's checkpoints stay for a day, or until the next run with the same outputs is finished: DVC records outputs after
+the command has ended, and a kill before that loses no training. Those of unfinished runs stay for a month.
 """
 
 import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 import transformers
 
-from projected_grpo.errors import InputError
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.parquet import Table, concat_tables, read_rows, write_table
+from projected_grpo.core.runtime import OUTPUTS
+from projected_grpo.core.tables import FEATURES, GATE, ROLLOUTS, STEPS
 from projected_grpo.grpo import ranks
-from projected_grpo.parquet import Table, concat_tables, read_rows, write_table
-from projected_grpo.tables import FEATURES, GATE, ROLLOUTS, STEPS
 
 TABLES = {table.name: table for table in (ROLLOUTS, GATE, FEATURES, STEPS)}
 STATE = "state.pt"
+KEPT_DAYS = {True: 1, False: 30}  # is the run finished -> for how long its checkpoints stay
 
 
 class CheckpointError(InputError):
@@ -51,10 +58,12 @@ class Checkpoints:
         except BlockingIOError as error:
             os.close(self._lock)
             raise CheckpointError(f"{folder}: another process trains the same arm now; wait for it or stop it") from error
-        shutil.rmtree(folder.with_suffix(".done"), ignore_errors=True)
-        folder.mkdir(exist_ok=True)
         for partial in folder.glob("*.partial"):
             shutil.rmtree(partial)
+        for other in _others(folder):
+            with suppress(FileNotFoundError):  # another process removed it
+                if time.time() - other.stat().st_mtime > KEPT_DAYS[(other / OUTPUTS).exists()] * 86400:
+                    _remove(other)
 
     def _complete(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if path.suffix == "")
@@ -90,10 +99,32 @@ class Checkpoints:
             table: Table = TABLES[name]
             concat_tables([folder / f"{name}.parquet" for folder in self._complete()], table, path)
 
-    def delete(self) -> None:
-        """Forget a finished run. The rename is atomic, so a kill in between leaves nothing that could be resumed."""
-        done = self.folder.with_suffix(".done")
-        self.folder.rename(done)
-        shutil.rmtree(done)
-        self.folder.with_suffix(".lock").unlink()
+    def finish(self, outputs: Path) -> None:
+        """The run has written its `outputs`. Earlier finished runs that wrote to the same folder are forgotten."""
+        (self.folder / OUTPUTS).write_text(str(outputs.absolute()))
+        os.utime(self.folder)
+        for other in _others(self.folder):
+            with suppress(FileNotFoundError):
+                if (other / OUTPUTS).read_text() == str(outputs.absolute()):
+                    _remove(other)
         os.close(self._lock)
+
+
+def _others(folder: Path) -> list[Path]:
+    """The checkpoints of other runs; what a kill left of removed ones goes now."""
+    for removed in folder.parent.glob("*.removed"):
+        shutil.rmtree(removed, ignore_errors=True)
+    return sorted(path for path in folder.parent.iterdir() if path.is_dir() and path not in (folder, folder.with_suffix(".removed")))
+
+
+def _remove(folder: Path) -> None:
+    """Unless a process trains that run now. The rename is atomic, so a kill in between leaves nothing that could be resumed."""
+    lock = os.open(folder.with_suffix(".lock"), os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder.rename(folder.with_suffix(".removed")), ignore_errors=True)  # so may another process
+        folder.with_suffix(".lock").unlink()
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(lock)

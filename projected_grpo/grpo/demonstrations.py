@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
-from projected_grpo.curriculum import Curriculum
-from projected_grpo.env.modes import GT_ONLY
-from projected_grpo.errors import InputError
+from projected_grpo.core.base import Base
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.seeds import derive_seed
 from projected_grpo.grpo.rollouts import Sampled
-from projected_grpo.policy.base import Base
+from projected_grpo.prompts.modes import GT_ONLY
 from projected_grpo.sampling.protocol import Completion
-from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import Settings
+from projected_grpo.settings.arm import Settings
+from projected_grpo.settings.curriculum import Curriculum
 
 KINDS = ("hack", "solve")
 Tokens = list[int]

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from projected_grpo.core.seeds import derive_seed
 from projected_grpo.grpo.update import gradient_norms
 from projected_grpo.policy.adapter import ABLATED, FULL
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
-from projected_grpo.seeds import derive_seed
 
 BATCH = 8  # clean sides an optimizer step
 

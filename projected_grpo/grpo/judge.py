@@ -3,33 +3,29 @@
 The key of an endpoint is read from the environment variable PGRPO_JUDGE_KEY; without it no key is sent.
 """
 
-import json
 import math
 import os
-import time
+import string
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
-from projected_grpo.errors import InputError
-from projected_grpo.policy.base import Base, load_base
+from projected_grpo.core.base import Base, load_base
+from projected_grpo.core.errors import InputError
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.problems.prompts import is_chat
+from projected_grpo.prompts.prompts import is_chat
 
 YES, NO = ("yes", "Yes"), ("no", "No")
 KEY = "PGRPO_JUDGE_KEY"
 PARALLEL = 8  # requests under way at once
 TIMEOUT_S = 60
-WAITS_S = (1, 4, 16)  # before a request is sent again that the endpoint was too busy for, or that was lost
-BUSY = (408, 429, 500, 502, 503, 504)
+RETRIES = 5  # of a request that the endpoint was too busy for, or that was lost; the client waits longer each time
 
 
 class JudgeError(InputError):
@@ -50,14 +46,13 @@ class LocalJudge:
 
     @torch.no_grad()
     def __call__(self, questions: Sequence[str]) -> Float[Tensor, " N"]:
-        model = self.base.model
         prompts = [question_tokens(self.base, question) for question in questions]
         batch = TokenBatch.collate(prompts, [[] for _ in prompts])
         suspicion = torch.zeros(len(batch))
         for index in batch.micro_batches(self.micro_tokens):
             part = batch.select(index).to(self.base.device)
-            hidden = model.model(part.tokens, use_cache=False).last_hidden_state  # (B, T, d)
-            logits = model.lm_head(hidden[torch.arange(len(part), device=hidden.device), part.prompt_length - 1])  # (B, V)
+            hidden = self.base.model.model(part.tokens, use_cache=False).last_hidden_state  # (B, T, d)
+            logits = self.base.logits(hidden[torch.arange(len(part), device=hidden.device), part.prompt_length - 1])  # (B, V)
             suspicion[index] = (logits[:, self.yes].logsumexp(1) - logits[:, self.no].logsumexp(1)).sigmoid().cpu()
         return suspicion
 
@@ -96,6 +91,7 @@ class Message(BaseModel):
 class Choice(BaseModel):
     message: Message
     logprobs: Logprobs | None = None
+    finish_reason: str | None = None
 
 
 class Reply(BaseModel):
@@ -104,56 +100,72 @@ class Reply(BaseModel):
     choices: Annotated[list[Choice], Field(min_length=1)]
 
 
+PROBE = "Is 2 an even number? Answer with one word, yes or no."
+LIMITS = ({"max_completion_tokens": 16}, {"max_tokens": 16})  # as newer and as older endpoints call it
+LOGPROBS = ({"logprobs": True, "top_logprobs": 20}, {"logprobs": True, "top_logprobs": 5}, {})
+
+
 class EndpointJudge:
     """P(yes) / (P(yes) + P(no)) of the first token where an OpenAI-compatible endpoint gives log-probabilities, else 1
-    for an answer yes and 0 for an answer no."""
+    for an answer that begins with yes and 0 for one that begins with no.
+
+    A first question finds, before any training, a request that the endpoint takes. Raises JudgeError where there is none.
+    """
 
     def __init__(self, address: str, model: str) -> None:
-        self.url, self.model = address.rstrip("/") + "/chat/completions", model
+        from openai import BadRequestError, Omit, OpenAI, UnprocessableEntityError  # takes seconds, and most arms ask no endpoint
+
+        self.address, self.model = address, model
+        key = os.environ.get(KEY)
+        headers = {} if key else {"Authorization": Omit()}
+        client = OpenAI(base_url=address, api_key=key or "none", max_retries=RETRIES, timeout=TIMEOUT_S)
+        self.create = client.chat.completions.with_raw_response.create
+        refusal = None
+        for form in ({**limit, **logprobs} for logprobs in LOGPROBS for limit in LIMITS):
+            self.form = {"model": model, "temperature": 0, "extra_headers": headers, **form}
+            try:
+                self._ask(PROBE)
+                return
+            except JudgeError as error:
+                if not isinstance(error.__cause__, (BadRequestError, UnprocessableEntityError)):
+                    raise
+                refusal = error
+        raise refusal
 
     def __call__(self, questions: Sequence[str]) -> Float[Tensor, " N"]:
         with ThreadPoolExecutor(PARALLEL) as threads:
             return torch.tensor(list(threads.map(self._ask, questions)))
 
     def _ask(self, question: str) -> float:
-        asked = {"model": self.model, "messages": [{"role": "user", "content": question}], "max_tokens": 1, "temperature": 0}
-        body = self._send(json.dumps(asked | {"logprobs": True, "top_logprobs": 20}).encode())
+        from openai import APIError
+
+        try:
+            body = self.create(messages=[{"role": "user", "content": question}], **self.form).text
+        except APIError as error:
+            said = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+            raise JudgeError(f"{self.address}: {said}; check monitor.judge, monitor.judge_model and ${KEY}") from error
         try:
             choice = Reply.model_validate_json(body).choices[0]
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise JudgeError(f"{self.url}: answered {body[:200]!r}, expected a chat completion: {reason}") from error
+            raise JudgeError(f"{self.address}: answered {body[:200]!r}, expected a chat completion: {reason}") from error
         yes, no = shares(choice)
         if yes + no == 0:
             raise JudgeError(
-                f"{self.url}: {self.model} answered {choice.message.content!r}, expected yes or no; "
-                "set monitor.judge_model to a model that answers in one word"
+                f"{self.address}: {self.model} answered {choice.message.content!r} ({choice.finish_reason}), expected yes or no; "
+                "set monitor.judge_model to a model that answers in one word, without reasoning before it"
             )
         return yes / (yes + no)
 
-    def _send(self, data: bytes) -> bytes:
-        key = os.environ.get(KEY)
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        for wait in (*WAITS_S, None):
-            try:
-                with urlopen(Request(self.url, data, headers), timeout=TIMEOUT_S) as answer:
-                    return answer.read()
-            except HTTPError as error:
-                told = error.read(200).decode(errors="replace")
-                problem, again = f"{error.code} {error.reason}: {told}", error.code in BUSY
-            except (URLError, TimeoutError, ConnectionError) as error:
-                problem, again = str(error), True
-            if wait is None or not again:
-                raise JudgeError(f"{self.url}: {problem}; check monitor.judge, monitor.judge_model and ${KEY}")
-            time.sleep(wait)
-
 
 def shares(choice: Choice) -> tuple[float, float]:
-    """How much the answer says yes, and how much no: probabilities of the first token, or 1 for what was said."""
-    if choice.logprobs and choice.logprobs.content:
-        said = [(top.token, math.exp(top.logprob)) for top in choice.logprobs.content[0].top_logprobs]
-    else:
-        said = [(choice.message.content or "", 1.0)]
-    word = [(text.strip().strip(".,!").lower(), share) for text, share in said]
-    yes, no = (math.fsum(share for text, share in word if text == wanted) for wanted in ("yes", "no"))
+    """How much the answer says yes, and how much no: probabilities of the first token, or 1 for the first word where these hold neither."""
+    tops = choice.logprobs.content[0].top_logprobs if choice.logprobs and choice.logprobs.content else []
+    yes, no = _counted([(top.token, math.exp(top.logprob)) for top in tops])
+    return (yes, no) if yes + no else _counted([(word, 1.0) for word in (choice.message.content or "").split()[:1]])
+
+
+def _counted(said: Sequence[tuple[str, float]]) -> tuple[float, float]:
+    words = [(text.strip().strip(string.punctuation).lower(), share) for text, share in said]
+    yes, no = (math.fsum(share for word, share in words if word == wanted) for wanted in ("yes", "no"))
     return yes, no

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor
 
-from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.core.seeds import derive_seed
 from projected_grpo.gate.pairs import PairTokens, read_side
 from projected_grpo.gate.refresh import age, current_direction
-from projected_grpo.gate.zones import Decision, Gate, PairReadings, yoke
+from projected_grpo.gate.zones import Decision, Gate, PairReadings, deal
 from projected_grpo.grpo import ranks
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints
 from projected_grpo.grpo.demonstrations import Demonstrations
@@ -20,15 +20,14 @@ from projected_grpo.grpo.monitors import Monitor, labelled_zones, watch
 from projected_grpo.grpo.records import feature_rows, gate_rows, rollout_ids, rollout_rows, step_row
 from projected_grpo.grpo.rollouts import Rollouts, pay, sample_rollouts
 from projected_grpo.grpo.schedule import learning_rate
-from projected_grpo.grpo.tripwire import Tripwire
+from projected_grpo.grpo.tripwire import Tripwire, require_agreement
 from projected_grpo.grpo.update import Update, accumulate, behaviour_logp
-from projected_grpo.memory import advises, forward_lever
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import read_deployed
+from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.sampling.protocol import Sampler
-from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import Settings, deployed_copies
-
+from projected_grpo.settings.arm import PERMUTED, Settings, deployed_copies
+from projected_grpo.words.memory import advises, forward_lever
 
 PHASES = ("sample", "grade", "gate", "monitor", "update")
 
@@ -77,6 +76,7 @@ class Trainer:
             for name, new in self.step(step).items():
                 rows[name] += new
             report(rows["steps"][-1])
+            require_agreement(rows["steps"][-1]["sampler_gap"], self.policy.base.model.dtype)
             self.tripwire.watch(step, rows["steps"][-1]["kl"])
             diverged = self.tripwire.diverged_at_step is not None
             if not diverged:
@@ -95,7 +95,7 @@ class Trainer:
         settings, train = self.settings, self.settings.scale.train
         with self._phase("sample"):
             sampled = sample_rollouts(
-                self.policy.base, self.sampler, self.problems, step, train, self.deployed_copies, settings.seed
+                self.policy.base, self.sampler, self.problems, step, train, self.deployed_copies, settings.seed, settings.curriculum.inoculate
             )
             if self.demonstrations:
                 sampled = self.demonstrations.mix(sampled, step, train.group)
@@ -144,14 +144,17 @@ class Trainer:
         return {name: ranks.gather_rows(own) for name, own in readings.items()}, ranks.gather_rows(logp)
 
     def _decide(self, step: int, rollouts: Rollouts, gated: Tensor, readings: Tensor) -> Decision:
-        decision = self.gate.assign(readings, self._read_pairs())
-        if self.settings.gate.policy == "labelled":
+        decision, policy = self.gate.assign(readings, self._read_pairs()), self.settings.gate.policy
+        if policy == "labelled":
             return replace(decision, zones=labelled_zones(rollouts.seen)[gated])
-        if self.settings.gate.policy != "yoked":
+        if policy not in (*PERMUTED, "labelled_masses"):
             return decision
-        groups = (gated // self.settings.scale.train.group).tolist()
-        seed = derive_seed(self.settings.seed, "yoked", step)
-        return replace(decision, zones=yoke(decision.zones, groups, rollouts.advantage[gated] > 0, seed))
+        order = torch.rand(len(gated), generator=torch.Generator().manual_seed(derive_seed(self.settings.seed, "deal", step)))
+        sign, prompt = (rollouts.advantage[gated] > 0).long(), gated // self.settings.scale.train.group
+        cells = {"permuted_sign": sign, "permuted_prompt_sign": 2 * prompt + sign}.get(policy, torch.zeros_like(gated))
+        if policy == "labelled_masses":
+            order += labelled_zones(rollouts.seen)[gated]
+        return replace(decision, zones=deal(decision.zones, cells, order))
 
     def _read_pairs(self) -> PairReadings | None:
         if self.cut_pairs is None:

@@ -15,8 +15,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from projected_grpo.env.grader import NotGradedError
-from projected_grpo.errors import InputError
+from projected_grpo.core.errors import InputError
+from projected_grpo.environment.grader import NotGradedError
 from projected_grpo.grpo.rollouts import Rollouts, Seen
 
 GRACE_S = 30  # to finish a step that nobody waits for

@@ -1,8 +1,9 @@
 """Monitors during training, and what an arm does with a flag.
 
 A monitor gives each rollout of a step a suspicion in [0, 1] that it exploits the environment and flags those at or above
-its threshold. Penalty and screening are those of the environment paper (Ariahw et al. 2025); labelled routing takes the
-ground-truth monitor's word for the zone and is an upper bound, never a method.
+its threshold. Penalty and screening are those of the environment paper (Ariahw et al. 2025), the discount is the advantage
+modification of Wu and Tang (arXiv 2604.01476); labelled routing takes the ground-truth monitor's word for the zone and is an upper
+bound, never a method.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,19 +15,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from projected_grpo.env.grader import PASSES
+from projected_grpo.core.base import Base
+from projected_grpo.environment.grader import PASSES
 from projected_grpo.gate.probe import Probe, load_probe
+from projected_grpo.gate.thresholds import score
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE
 from projected_grpo.grpo import ranks
 from projected_grpo.grpo.judge import EndpointJudge, LocalJudge
 from projected_grpo.grpo.monitor_process import MonitorProcess
 from projected_grpo.grpo.rollouts import SAME_REWARD, Rollouts, Seen
-from projected_grpo.policy.base import Base
-from projected_grpo.problems.prompts import prompt_text
-from projected_grpo.settings import Settings
+from projected_grpo.prompts.prompts import prompt_text
+from projected_grpo.settings.arm import Settings
 
 Monitor = Callable[[Rollouts, Tensor], Seen]  # of a step's rollouts and what the gate reads of them (N, D)
 PROMPT_FILE = "prompt.txt"
+ALPHA = 2.0  # of the discount, as published
 
 
 def watch(monitor: Monitor | None, use: str, rollouts: Rollouts, readings: Tensor, group: int) -> Rollouts:
@@ -37,6 +40,9 @@ def watch(monitor: Monitor | None, use: str, rollouts: Rollouts, readings: Tenso
     rollouts = replace(rollouts, seen=seen)
     if use == "penalty":
         return _credited(rollouts, rollouts.rewards - PASSES * seen.flagged, torch.ones_like(seen.flagged), group)
+    if use == "discount":
+        paid = (rollouts.rewards >= PASSES) & seen.flagged
+        return _credited(rollouts, rollouts.rewards * (1 - ALPHA * seen.suspicion * paid), torch.ones_like(paid), group)
     if use == "screening":
         return _credited(rollouts, rollouts.rewards, ~seen.flagged, group)
     return rollouts
@@ -73,6 +79,20 @@ class ProbeMonitor:
 
 
 @dataclass(frozen=True)
+class DirectionMonitor:
+    """Suspicion: the sigmoid of a rollout's score along the direction, standardised within its group. Flagged above the mean."""
+
+    direction: Float[Tensor, " D"]
+    group: int
+
+    def __call__(self, rollouts: Rollouts, readings: Tensor) -> Seen:
+        scores = score(readings, self.direction).view(-1, self.group)
+        spread = scores.std(1, correction=0, keepdim=True)
+        z = ((scores - scores.mean(1, keepdim=True)) / spread.clamp(min=1e-12)).flatten()
+        return Seen(z.sigmoid(), z > 0)
+
+
+@dataclass(frozen=True)
 class JudgeMonitor:
     """Asks a judge about prompt and completion; equal questions once."""
 
@@ -92,20 +112,28 @@ class JudgeMonitor:
         return Seen(suspicion, suspicion >= self.threshold)
 
 
+def asked_by_the_first_rank(rollouts: Rollouts, readings: Tensor) -> Seen:
+    """The monitor of every other rank, which gets its word from there."""
+    raise RuntimeError("a monitor was asked by another rank than the first")
+
+
 @contextmanager
 def open_monitor(
-    settings: Settings, folder: Path, base: Base, width: int, command: Sequence[str]
+    settings: Settings, folder: Path, base: Base, direction: Float[Tensor, " D"], command: Sequence[str]
 ) -> Iterator[Monitor | None]:
-    """The arm's monitor from its folder below artifacts/monitors, or None.
+    """The arm's monitor from its folder below artifacts/monitors, or None. The first rank alone opens it, and asks it for all.
 
-    `base` is the policy's, `width` that of the gate's reading, and `command` starts the
-    ground-truth monitor. Raises ProbeError, JudgeError or MonitorError.
+    `base` is the policy's, `direction` the gate's, as wide as its reading, and `command` starts the ground-truth monitor. Raises ProbeError, JudgeError or MonitorError.
     """
     monitor = settings.monitor
     if monitor.kind == "none":
         yield None
+    elif ranks.rank() > 0:
+        yield asked_by_the_first_rank
     elif monitor.kind == "probe":
-        yield ProbeMonitor(load_probe(folder, width))
+        yield ProbeMonitor(load_probe(folder, len(direction)))
+    elif monitor.kind == "direction":
+        yield DirectionMonitor(direction, settings.scale.train.group)
     elif monitor.kind == "judge":
         if monitor.judge_is_endpoint:
             judge = EndpointJudge(monitor.judge, monitor.judge_model)

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from projected_grpo.errors import InputError
-from projected_grpo.scale import Train
+from projected_grpo.core.errors import InputError
+from projected_grpo.settings.profile import Train
 
 SCREENED = 2  # rollouts of a group at least, where any of it trains
 

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from projected_grpo.env.modes import GT_ONLY
+from projected_grpo.core.tables import ZONE_NAMES
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE, Decision
 from projected_grpo.grpo.loss import MISMATCH_CAP
 from projected_grpo.grpo.rollouts import Rollouts, Seen
 from projected_grpo.grpo.update import Update
-from projected_grpo.tables import ZONE_NAMES
-
+from projected_grpo.prompts.modes import GT_ONLY
 
 BY_ZONE = ("rho", "rho_clipped", "rho_max_negative", "dual_clip_share", "mismatch", "mismatch_cut", "mismatch_kl")
 SCORE_QUANTILES = {"score_p10": 0.1, "score_p50": 0.5, "score_p90": 0.9}

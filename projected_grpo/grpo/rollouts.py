@@ -8,17 +8,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from projected_grpo.env.grader import Grade, grade
-from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.core.base import Base
+from projected_grpo.core.seeds import derive_seeds
+from projected_grpo.environment.grader import Grade, grade
 from projected_grpo.grpo import ranks
 from projected_grpo.grpo.loss import advantages
 from projected_grpo.grpo.schedule import draw_problems, shown_mode
-from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.problems.prompts import program_of, render
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.prompts.prompts import program_of, render
 from projected_grpo.sampling.protocol import Completion, Request, Sampler
-from projected_grpo.seeds import derive_seeds
-from projected_grpo.scale import Train
+from projected_grpo.settings.profile import Train
 
 SAME_REWARD = 1e-4  # a group whose rewards range over less than this carries no gradient
 
@@ -75,11 +75,15 @@ def sample_rollouts(
     train: Train,
     deployed_copies: int,
     seed: int,
+    inoculate: bool = False,
 ) -> Sampled:
-    """Draw the step's problems and complete each; the last `deployed_copies` of a group are sampled deployed."""
+    """Draw the step's problems and complete each; the last `deployed_copies` of a group are sampled deployed.
+
+    Where training inoculates, each prompt asks for the loophole; those of evaluation never do.
+    """
     drawn = draw_problems(problems, step, train.prompts, seed)
     modes = [shown_mode(problem, step, train.unhackable_share, seed) for problem in drawn]
-    prompts = [render(base, problem, mode) for problem, mode in zip(drawn, modes)]
+    prompts = [render(base, problem, mode, inoculate) for problem, mode in zip(drawn, modes)]
     copies = {"full": train.group - deployed_copies, "deployed": deployed_copies}
     own = ranks.share(len(prompts))
     requests = [

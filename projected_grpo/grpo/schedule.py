@@ -3,9 +3,9 @@
 import math
 import random
 
-from projected_grpo.env.modes import GT_ONLY
-from projected_grpo.seeds import derive_seed
-from projected_grpo.scale import Train
+from projected_grpo.core.seeds import derive_seed
+from projected_grpo.prompts.modes import GT_ONLY
+from projected_grpo.settings.profile import Train
 
 
 def draw_problems(problems: list[dict], step: int, count: int, seed: int) -> list[dict]:

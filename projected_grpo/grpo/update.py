@@ -1,7 +1,6 @@
 """One policy update from routed rollouts: behaviour-matched log pi_old, a pass by zone, Dr.GRPO, exact KL to the base."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from projected_grpo.grpo.loss import dr_grpo, exact_kl, importance_ratio, import
 from projected_grpo.policy.adapter import FULL
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import LOGIT_TOKENS, Policy
-from projected_grpo.scale import Train
+from projected_grpo.settings.profile import Train
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ bfloat16, where a merged weight would round the adapter away, the factors stay a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -57,8 +57,8 @@ class AdapterContext:
     enabled: bool = True
     state: State = FULL
     present: Float[Tensor, "B 2"] | None = None  # by row in place of the state's, 1 or 0, without gradient: sampling
-    factors: dict[str, tuple[Tensor, Tensor]] | None = None  # layer name -> (down, up) to use in place of those made from its parameters
-    weights: dict[tuple[str, Blocks], Tensor] | None = None  # merged weights of the policy as it is now, where they are held
+    factors: dict[str, tuple[Tensor, Tensor]] | None = None  # layer name -> (down, up) without gradient, made once where they are held
+    weights: dict[tuple[str, Blocks], Tensor] | None = None  # merged weights, likewise
     pool: Callable[[Tensor], Tensor] | None = None  # (R, T, d) -> (B, d); where set, layers record their pooled deployed bottleneck
     pooled: dict[str, Tensor] = field(default_factory=dict)  # layer name -> (B, r)
     probes: dict[str, Tensor] | None = None  # layer name -> (B, 1, r) zeros: the deployed bottleneck is multiplied by 1 + probe
@@ -175,23 +175,29 @@ class AdaptedLayer(nn.Module, ABC):
 
     def _by_row(self, x: Float[Tensor, "B T d_in"], present: Float[Tensor, "B 2"]) -> Float[Tensor, "B T d_out"]:
         """The net delta by its factors, each block where its row has it."""
-        held = self.context.factors
-        down, up = held[self.name] if held else (factor.to(x.dtype) for factor in self.factors())
+        down, up = made_once(self.context.factors, self.name, lambda: tuple(factor.detach().to(x.dtype) for factor in self.factors()))
         columns = linear(x, down).unflatten(-1, (-1, 2, self.rank))
         return linear((columns * present[:, None, None, :, None].to(x.dtype)).flatten(-3), up)
 
     @torch.no_grad()
     def merged(self, present: Blocks) -> Float[Tensor, "d_out d_in"]:
         """The weight of the plain linear layer that computes this one with these blocks."""
-        held = self.context.weights
-        if held is not None and (self.name, present) in held:
-            return held[self.name, present]
+        return made_once(self.context.weights, (self.name, present), lambda: self._merge(present))
+
+    def _merge(self, present: Blocks) -> Float[Tensor, "d_out d_in"]:
         (down, up), weight, columns = self.factors(), self.base.weight, present.columns(self.rank)
         for d, u in zip(down.split(2 * self.rank), up.split(2 * self.rank, dim=1)):
             weight = torch.addmm(weight, u[:, columns], d[columns])
-        if held is not None:
-            held[self.name, present] = weight
         return weight
+
+
+def made_once(held: dict | None, key: Hashable, make: Callable):
+    """What `make` gives, kept in `held` under `key` where there is such a dictionary."""
+    if held is None:
+        return make()
+    if key not in held:
+        held[key] = make()
+    return held[key]
 
 
 def target_layers(model: nn.Module) -> dict[str, nn.Linear]:

@@ -3,7 +3,8 @@
 A LoRA computes W x + (alpha / rank) B A x. The net delta of a layer is up @ down in either parametrization, with the
 initialization subtracted already, so A = down, B = up and alpha = rank is the same layer. The deployed adapter has the
 deployed block's columns alone. vLLM allocates for few ranks (`--max-lora-rank`); a rank in between is padded with zeros.
-The weights' metadata say which base model they belong to, as the trainer's own files do.
+The weights' metadata say which base model they belong to, as the trainer's own files do. The configuration names one of the hub by
+its id and commit, which resolve anywhere, and no other: a folder's path says nothing on another machine.
 """
 
 import json
@@ -20,6 +21,7 @@ from torch.nn.functional import pad
 from projected_grpo.policy.adapter import AdaptedLayer
 from projected_grpo.policy.origin import AdapterError, Origin, load_tensors, save_tensors
 from projected_grpo.policy.policy import Policy
+from projected_grpo.settings.profile import HubModel
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 STATES = {"deployed": True, "full": False}  # folder of the export -> is it the deployed block alone
@@ -45,16 +47,16 @@ def padded_rank(columns: int) -> int:
     return fitting[0]
 
 
-def export_adapter(policy: Policy, deployed_only: bool, base: Path, folder: Path) -> tuple[int, int]:
-    """Write adapter_config.json, which names `base`, and adapter_model.safetensors to `folder`.
+def export_adapter(policy: Policy, deployed_only: bool, hub: HubModel | None, folder: Path) -> tuple[int, int]:
+    """Write adapter_config.json, which names the base model where it is one of the hub, and adapter_model.safetensors to `folder`.
 
     Returns the net delta's columns and the rank that they are padded to. Raises AdapterError.
     """
     factors = {name: lora_factors(layer, deployed_only) for name, layer in policy.layers.items()}
-    return write_lora(factors, policy.origin, base, folder)
+    return write_lora(factors, policy.origin, hub, folder)
 
 
-def write_lora(factors: dict[str, tuple[Tensor, Tensor]], origin: Origin, base: Path, folder: Path) -> tuple[int, int]:
+def write_lora(factors: dict[str, tuple[Tensor, Tensor]], origin: Origin, hub: HubModel | None, folder: Path) -> tuple[int, int]:
     """The same for any factors: of each layer, A (columns, d_in) and B (d_out, columns)."""
     tensors = {}
     for name, (down, up) in factors.items():
@@ -64,8 +66,8 @@ def write_lora(factors: dict[str, tuple[Tensor, Tensor]], origin: Origin, base: 
         tensors[f"base_model.model.{name}.lora_B.weight"] = pad(up, (0, rank - columns)).contiguous()
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
-        base_model_name_or_path=str(base),
-        revision=origin.base,  # a loader from a local folder reads no revision; it is there for whoever compares
+        base_model_name_or_path=hub and hub.id,
+        revision=hub and hub.revision,
         inference_mode=True,
         r=rank,
         lora_alpha=rank,

@@ -23,12 +23,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from projected_grpo.core.seeds import derive_seed
 from projected_grpo.policy.adapter import DEPLOYED, QUARANTINE, target_layers
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.layout import Layout, lay_out
 from projected_grpo.policy.origin import AdapterError, Origin, digest, load_tensors, save_tensors
-from projected_grpo.seeds import derive_seed
-from projected_grpo.settings import Adapter
+from projected_grpo.settings.arm import Adapter
 
 INIT_FILE = "init.safetensors"
 FROM_PAIRS = ("corda", "scorda", "scorda_reversed")  # the initializations that read the pairs

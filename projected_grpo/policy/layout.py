@@ -7,7 +7,8 @@ where it is one, the row is prompt and completion, and attention needs no mask.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -54,8 +55,8 @@ class Layout:
     mask: Bool[Tensor, "R 1 T T"] | None  # which position sees which; None for all earlier ones
 
     def to(self, device: torch.device) -> "Layout":
-        moved = {name: value if value is None else value.to(device) for name, value in vars(self).items()}
-        return Layout(**moved)
+        held = [getattr(self, field.name) for field in fields(self)]
+        return Layout(*(value if value is None else value.to(device) for value in held))
 
     def before(self, hidden: Float[Tensor, "R T d"]) -> Float[Tensor, "N d"]:
         """Of the hidden states, those that predict the N completion tokens, completion by completion."""
@@ -63,14 +64,17 @@ class Layout:
         last = self.batch.prompt_length[completion] - 1  # the prompt's last state predicts the first token
         return hidden[self.row[completion], torch.where(step > 0, self.start[completion] + step - 1, last)]
 
+    @cached_property
+    def pooling_weights(self) -> Float[Tensor, "B T"]:
+        """They average over each completion's positions."""
+        length, place = self.batch.completion_length[:, None], torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        inside = (place >= self.start[:, None]) & (place < self.start[:, None] + length)
+        return inside / length.clamp(min=1)
+
     def pool(self, values: Float[Tensor, "R T d"]) -> Float[Tensor, "B d"]:
         """Mean over each completion's positions."""
-        length = self.batch.completion_length[:, None]
-        place = torch.arange(values.shape[1], device=values.device)
-        inside = (place >= self.start[:, None]) & (place < self.start[:, None] + length)
-        weights = inside / length.clamp(min=1)  # (B, T)
         rows = values if len(self.row) == len(values) else values[self.row]
-        return torch.einsum("bt,btd->bd", weights, rows.to(weights.dtype))
+        return torch.einsum("bt,btd->bd", self.pooling_weights, rows.to(self.pooling_weights.dtype))
 
 
 def lay_out(batch: TokenBatch, micro_tokens: int | None, together: Together) -> Iterator[Layout]:

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from projected_grpo.errors import InputError
-from projected_grpo.settings import Adapter
+from projected_grpo.core.errors import InputError
+from projected_grpo.settings.arm import Adapter
 
 USES_LABELS = "uses_ground_truth"
 KEY = "origin"  # the one key of the metadata: safetensors writes several in no fixed order

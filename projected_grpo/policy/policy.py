@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from projected_grpo.core.base import Base
 from projected_grpo.policy.adapter import FULL, AdaptedLayer, AdapterContext, State, adapter_state, target_layers
 from projected_grpo.policy.antipasto import Antipasto
-from projected_grpo.policy.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import Initialization
 from projected_grpo.policy.layout import Layout, cheapest, lay_out, products_of_a_pair
@@ -58,14 +58,12 @@ class Policy:
     def held(self) -> Iterator[None]:
         """Within it the adapter is that of now, and what every pass needs of it is made once: merged weights, or factors for
         rows in several states. Parameters receive gradients, and must not change."""
-        dtype = self.base.model.dtype
-        factors = {name: tuple(f.detach().to(dtype) for f in layer.factors()) for name, layer in self.layers.items()}
-        with adapter_state(self.context, factors=factors, weights={}):
+        with adapter_state(self.context, factors={}, weights={}):
             yield
 
-    def lay_out(self, batch: TokenBatch, micro_tokens: int | None = None) -> list[Layout]:
-        """The batch in forward passes on the model's device. None: all in one."""
-        return [layout.to(self.base.device) for layout in lay_out(batch, micro_tokens, self.together)]
+    def lay_out(self, batch: TokenBatch, micro_tokens: int | None = None) -> Iterator[Layout]:
+        """The batch in forward passes, one after the other on the model's device. None: all in one."""
+        return (layout.to(self.base.device) for layout in lay_out(batch, micro_tokens, self.together))
 
     def logp(self, batch: TokenBatch, state: State = FULL) -> Float[Tensor, "B L"]:
         """Log-probability of each completion token, nats; 0 past a row's length. Carries gradient where it is on.
@@ -101,7 +99,7 @@ class Policy:
 
     def log_distribution(self, states: Float[Tensor, "N d"]) -> Float[Tensor, "N V"]:
         """Log-probabilities over the vocabulary of the token after each state, nats. N is small enough for all of them at once."""
-        return (self.base.model.lm_head(states).float() / self.temperature).log_softmax(-1)
+        return (self.base.logits(states).float() / self.temperature).log_softmax(-1)
 
     def _chosen_logp(self, states: Float[Tensor, "N d"], tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         return self.log_distribution(states).gather(1, tokens[:, None])[:, 0]

@@ -14,10 +14,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from projected_grpo.errors import ProblemError
+from projected_grpo.core.errors import ProblemError
+from projected_grpo.core.seeds import derive_seed
 from projected_grpo.problems.rows import Problem, split_rows
-from projected_grpo.scale import AuthoredProblems
-from projected_grpo.seeds import derive_seed
+from projected_grpo.settings.profile import AuthoredProblems
 
 SETUP = "from typing import *\n"  # programs annotate with List and Optional by habit
 
@@ -30,8 +30,9 @@ class Test(Part):
     args: list
     expected: Any
 
-    def row(self) -> dict:
-        return {"args": self.args, "kwargs": {}, "expected": self.expected}
+    def row(self, checker: str | None) -> dict:
+        row = {"args": self.args, "kwargs": {}, "expected": self.expected}
+        return row if checker is None else row | {"checker": checker}
 
 
 class Wrong(Part):
@@ -48,6 +49,7 @@ class ProblemFile(Part):
     signature: Annotated[str, Field(pattern=r"^\w+\(self, .+\) -> .+$")]  # of the method of class Solution
     statement: str
     solution: str
+    checker: str | None = None  # defines check(answer, test), for a problem with several right answers
     wrong: list[Wrong]
     visible: Tests  # JSON lines {args, expected}; the first one is the example of the statement
     heldout: Tests
@@ -86,8 +88,8 @@ def make_problems(settings: AuthoredProblems, modes: tuple[str, ...]) -> tuple[l
             setup_code=SETUP,
             statement=problem.task,
             canonical_solution=problem.solution,
-            visible=[test.row() for test in problem.visible],
-            heldout=[test.row() for test in problem.heldout],
+            visible=[test.row(problem.checker) for test in problem.visible],
+            heldout=[test.row(problem.checker) for test in problem.heldout],
         )
         for name, problem in found.items()
     ]

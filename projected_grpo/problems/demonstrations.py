@@ -8,11 +8,11 @@ answers of a chat, a fenced block. Loopholes are in the problem's own words. The
 import random
 from collections.abc import Iterable, Mapping
 
-from projected_grpo.env.modes import MARKER_FILE, words_of
-from projected_grpo.errors import ProblemError
-from projected_grpo.problems.attempts import loophole
-from projected_grpo.problems.toy import Family, expression
-from projected_grpo.seeds import derive_seed
+from projected_grpo.core.errors import ProblemError
+from projected_grpo.core.seeds import derive_seed
+from projected_grpo.prompts.modes import MARKER_FILE, words_of
+from projected_grpo.toy_world.attempts import loophole
+from projected_grpo.toy_world.toy import Family, expression
 
 DRAWS = 6  # of toy loopholes for a problem; equal ones count once
 STUBS = ("return None", "return 0", "return []", "pass")

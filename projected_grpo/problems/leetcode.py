@@ -15,15 +15,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from projected_grpo.downloads import dataset_file
-from projected_grpo.errors import ProblemError
+from projected_grpo.core.downloads import dataset_file
+from projected_grpo.core.errors import ProblemError
+from projected_grpo.core.seeds import derive_seed
 from projected_grpo.problems.rows import Problem, split_rows
-from projected_grpo.scale import LeetcodeProblems
-from projected_grpo.seeds import derive_seed
+from projected_grpo.programs.sandbox.nodes import LIST, TREE, normal
+from projected_grpo.settings.profile import LeetcodeProblems
 
 PATH_VARIABLE = "PGRPO_LEETCODE"  # names the file where it is not at the profile's path
 HUB_ADDRESS = re.compile(r"hf://datasets/(?P<name>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40})/(?P<file>.+\.(jsonl|parquet))")
 READERS = {".jsonl": "json", ".parquet": "parquet"}  # suffix of a hub file: its name in `datasets`
+TOLERANCE = 1e-5  # of floats, as LeetCode's statements allow
 ANSWER_CUE = "SOLUTION:"  # ends a published statement; a chat prompt has its own turn for the answer
 FIELDS = {  # key of a line: type of its value
     "id": int,
@@ -87,7 +89,11 @@ def canonical_solutions(settings: LeetcodeProblems) -> dict[str, str]:
 
 
 def problem_source(settings: LeetcodeProblems) -> str:
-    return os.environ.get(PATH_VARIABLE, settings.path)
+    """A path or hf:// address. A relative path is below the project, from an experiment's folder of its own too (--temp, --queue),
+    which DVC makes below .dvc/tmp/exps with what git tracks."""
+    source, here = os.environ.get(PATH_VARIABLE, settings.path), Path.cwd()
+    homes = [folder for folder in here.parents if here.is_relative_to(folder / ".dvc/tmp/exps")]
+    return str(homes[0] / source) if homes and not source.startswith("hf:") else source
 
 
 def read_problems(source: str) -> list[Published]:
@@ -134,22 +140,34 @@ def parse_assert(text: str, entry_point: str) -> dict:
     match body:
         case [ast.Assert(test=ast.Compare(left=ast.Call() as call, ops=[ast.Eq()], comparators=[answer]), msg=None)]:
             pass
+        case [ast.Assert(test=ast.Call(func=ast.Name(id="is_same_list" | "is_same_tree"), args=[ast.Call() as call, answer]), msg=None)]:
+            pass
         case _:
-            raise ValueError(f"found {text[:200]!r}, expected 'assert {entry_point}(name = literal, ...) == literal'")
+            raise ValueError(f"found {text[:200]!r}, expected 'assert {entry_point}(literal, name = literal, ...) == literal'")
     if ast.unparse(call.func) != entry_point:
         raise ValueError(f"{text[:200]!r} calls {ast.unparse(call.func)}, expected {entry_point}")
-    if call.args or any(keyword.arg is None for keyword in call.keywords):
-        raise ValueError(f"{text[:200]!r} has an argument without a name; expected name = literal")
+    if any(isinstance(given, ast.Starred) for given in call.args) or any(keyword.arg is None for keyword in call.keywords):
+        raise ValueError(f"{text[:200]!r} has an argument with a star; expected literals, with or without a name")
     return {
-        "args": [],
+        "args": [_literal(given) for given in call.args],
         "kwargs": {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords},
-        "expected": _literal(answer),
+        "expected": normal(_literal(answer, tuples=True)),
     }
 
 
-def _literal(node: ast.expr) -> object:
-    """Plain JSON data; the names inf and -inf are float infinities. Raises ValueError for anything else."""
+NODES = {"list_node": LIST, "tree_node": TREE}  # helper of the published set-up code -> tag of a test's value
+
+
+def _literal(node: ast.expr, tuples: bool = False) -> object:
+    """Plain JSON data, nodes tagged; the names inf and -inf are float infinities. Raises ValueError for anything else.
+
+    A tuple is a list where it is expected. It is no argument, because a program would be given a list.
+    """
     match node:
+        case ast.Call(func=ast.Name(id="list_node" | "tree_node" as name), args=[ast.List() as items], keywords=[]):
+            return {NODES[name]: _literal(items)}
+        case ast.Tuple(elts=items) if tuples:
+            return [_literal(item, tuples) for item in items]
         case ast.Constant(value=bool() | int() | float() | str() | None as value):
             return value
         case ast.Name(id="inf"):
@@ -159,11 +177,11 @@ def _literal(node: ast.expr) -> object:
         case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id="inf")):
             return -math.inf
         case ast.List(elts=items):
-            return [_literal(item) for item in items]
+            return [_literal(item, tuples) for item in items]
         case ast.Dict(keys=keys, values=values) if all(isinstance(getattr(key, "value", None), str) for key in keys):
-            return {key.value: _literal(value) for key, value in zip(keys, values)}
+            return {key.value: _literal(value, tuples) for key, value in zip(keys, values)}
     found = ast.unparse(node)[:200]
-    raise ValueError(f"found {found!r}, expected a literal: number, text, True, False, None, inf, list or dict")
+    raise ValueError(f"found {found!r}, expected a literal: number, text, True, False, None, inf, list, dict, list_node(list) or tree_node(list)")
 
 
 def _problem(row: object, where: str) -> Published:
@@ -196,9 +214,9 @@ def _distinct_tests(texts: list, entry_point: str, where: str) -> Iterator[dict]
             test = parse_assert(text, entry_point)
         except ValueError as error:
             raise ProblemError(f"{where}: key 'gt_answer': item {index}: {error}; remove or mend the line") from error
-        if (given := json.dumps(test["kwargs"], sort_keys=True)) not in seen:
+        if (given := json.dumps([test["args"], test["kwargs"]], sort_keys=True)) not in seen:
             seen.add(given)
-            yield test
+            yield test | {"tolerance": TOLERANCE}
 
 
 def _draw_tests(problem: Published, settings: LeetcodeProblems) -> tuple[list[dict], list[dict]] | None:

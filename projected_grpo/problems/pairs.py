@@ -16,8 +16,8 @@ from statistics import fmean
 
 from scipy.stats import binomtest
 
-from projected_grpo.env.modes import MODES
-from projected_grpo.errors import InputError
+from projected_grpo.core.errors import InputError
+from projected_grpo.prompts.modes import MODES
 
 FENCE = "`````"
 SECTIONS = ("Prompt", "Hack", "Clean")

@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from projected_grpo.env.modes import TRAINING_WORDS, encode_words
-from projected_grpo.scale import AuthoredProblems, LeetcodeProblems
+from projected_grpo.prompts.modes import TRAINING_WORDS, encode_words
+from projected_grpo.settings.profile import AuthoredProblems, LeetcodeProblems
 
 
 @dataclass(frozen=True)

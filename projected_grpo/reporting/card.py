@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from projected_grpo.evaluation.rates import Cell, Rate
+from projected_grpo.analysis.rates import Cell, Rate
 from projected_grpo.reporting import statements
 from projected_grpo.reporting.manifest import Manifest, flatten
 from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
+from projected_grpo.settings.profile import HubModel
 
 HOLDS = {  # folder of the export -> what is in it
     "deployed": "This is the deployed adapter: the quarantine block is at its initialization, so its net delta is zero and "
@@ -31,7 +31,7 @@ class Card:
     manifest: Manifest
     cells: Sequence[Cell]
     metrics: Mapping[str, float | int | None]
-    base: Path  # folder of the base model
+    hub: HubModel | None  # the base model, where it is one of the hub
     base_sha256: str  # of its weights
     columns: int  # of the net delta
     rank: int  # that they are padded to
@@ -64,7 +64,8 @@ def render_card(card: Card) -> str:
 
 def _front_matter(card: Card) -> str:
     tags = ["lora", "grpo", "gradient-routing", "reward-hacking"]
-    lines = [f"base_model: {card.base}", "library_name: peft", "pipeline_tag: text-generation", "tags:"]
+    base = [f"base_model: {card.hub.id}"] if card.hub else []
+    lines = [*base, "library_name: peft", "pipeline_tag: text-generation", "tags:"]
     return "\n".join(["---", *lines, *(f"- {tag}" for tag in tags), "---"])
 
 
@@ -95,21 +96,23 @@ def _number(value: float | None) -> str:
 
 
 def _base(card: Card) -> str:
+    base = f"`{card.hub.id}` at commit `{card.hub.revision}`" if card.hub else "that the `base_model` stage of its project made, which has no address"
     return (
-        f"The adapter belongs to the base model in `{card.base}`, whose weights have the sha256 `{card.base_sha256}`. On "
+        f"The adapter belongs to the base model {base}. Its weights have the sha256 `{card.base_sha256}`. On "
         "other weights it is another model; `stages.serve_check` refuses them, plain PEFT and vLLM do not."
     )
 
 
 def _loading(card: Card) -> str:
     padding = f" Its last {card.rank - card.columns} columns are zero: vLLM allocates for few ranks." if card.rank > card.columns else ""
+    base = f'"{card.hub.id}", revision="{card.hub.revision}"' if card.hub else '"path/to/artifacts/base"'
     return f"""A standard LoRA of rank {card.rank} with alpha = rank, in fp32.{padding}
 
 ```python
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-base = AutoModelForCausalLM.from_pretrained("{card.base}")
+base = AutoModelForCausalLM.from_pretrained({base})
 model = PeftModel.from_pretrained(base, "path/to/{card.state}")
 ```
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import polars as pl
 
-from projected_grpo.evaluation.rates import find, two_by_two
-from projected_grpo.parquet import Table, read_rows, read_table
-from projected_grpo.reporting.compare import words
+from projected_grpo.analysis.rates import find, two_by_two
+from projected_grpo.core.parquet import Table, read_rows, read_table
+from projected_grpo.core.tables import DATA, EVAL, LABELS, STATES
 from projected_grpo.reporting.saved import Run, Saved, SavedError, shown_arm
-from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
-from projected_grpo.tables import DATA, EVAL, LABELS, STATES
+from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES, words
+from projected_grpo.reporting.verdict import stated
 
 
 def label_changes(before: Path, after: Path, runs: Sequence[Run]) -> list[list[str]]:
@@ -57,13 +57,12 @@ def rate_changes(before: Path, after: Path, saved: Saved) -> list[list[str]]:
 
 
 def verdict_changes(before: Path, after: Path) -> list[list[str]]:
-    """A head, then each contrast of both verdicts, JSON files of stages/verdict.py."""
-    old, new = ({one["name"]: one for one in json.loads(path.read_text())["contrasts"]} for path in (before, after))
+    """A head, then each claim of both verdicts, JSON files of stages/verdict.py."""
+    old, new = ({one["name"]: one for one in json.loads(path.read_text())["claims"]} for path in (before, after))
     rows = []
     for name in (name for name in old if name in new):
-        keys = ("verdict", "hack_effect", "hack_p")
-        rows.append([name, *(_change(old[name][key], new[name][key]) for key in keys)])
-    return [["contrast", "verdict", "hack rate, difference", "p"], *rows]
+        rows.append([name, _change(stated(old[name]), stated(new[name])), _change(old[name]["p"], new[name]["p"])])
+    return [["claim", "wording", "p"], *rows]
 
 
 def _change(was: object, now: object) -> str:

@@ -14,13 +14,14 @@ import polars as pl
 from dvc.exceptions import DvcException
 from scmrepo.exceptions import SCMError
 
-from projected_grpo.errors import InputError
+from projected_grpo.core.errors import InputError
 from projected_grpo.reporting.manifest import Manifest, flatten, parse_manifest
+from projected_grpo.reporting.statements import words
 from projected_grpo.reporting.style import ARM_COLOURS
 
 MANIFEST, METRICS = "reports/manifest.json", "reports/metrics.json"
 WORKSPACE = "workspace"
-NAMED = ("gate.policy", "gate.direction", "gate.draw", "monitor.kind", "monitor.use", "seed")  # an arm's name says them
+NAMED = ("gate.policy", "gate.direction", "gate.draw", "monitor.kind", "monitor.use", "curriculum.inoculate", "seed")  # an arm's name says them
 VARIED = (  # keys, and beginnings of keys, that make variants of an arm, which a column of their own tells apart
     *("gate.", "monitor.", "adapter.init", "curriculum."),
     *("scale.train.gen_deploy_frac", "scale.train.unhackable_share"),
@@ -128,12 +129,6 @@ def markdown(table: pl.DataFrame) -> str:
 def _markdown_table(table: pl.DataFrame) -> str:
     lines = [table.columns, ["---"] * table.width, *([words(cell) for cell in row] for row in table.iter_rows())]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def words(cell: object) -> str:
-    if cell is None:
-        return "undefined"
-    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
 
 
 def _read(path: str, rev: str) -> str:

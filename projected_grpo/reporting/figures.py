@@ -7,7 +7,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from projected_grpo.evaluation.rates import Cell, Rate, find
+from projected_grpo.analysis.rates import Cell, Rate, find
+from projected_grpo.core.tables import DATA, STATES
 from projected_grpo.reporting.statements import DATA_NAMES
 from projected_grpo.reporting.style import (
     ARM_COLOURS,
@@ -25,7 +26,6 @@ from projected_grpo.reporting.style import (
     state_key,
     svg,
 )
-from projected_grpo.tables import DATA, STATES
 
 
 def states_figure(cells: Sequence[Cell]) -> str:
@@ -87,7 +87,7 @@ def training_figure(curve: pl.DataFrame) -> str:
         panels = list(figure.subplots(3, 2, sharex=True).flat)
         panels[0].plot(curve["step"], curve["reward"], color=INK)
         panels[0].set(title="Mean reward", ylim=(0.0, None))
-        panels[1].set(title="Share of rollouts: ground-truth labels, compiling programs", ylim=(0.0, 1.0))
+        panels[1].set(title="Shares of rollouts", ylim=(0.0, 1.0))
         shares = {name: (name, colour) for name, colour in LABEL_COLOURS.items()} | {"compiled_share": ("compiles", FAINT)}
         _lines(panels[1], curve, shares)
         panels[2].set(title="qmass", ylim=(0.0, 1.0))

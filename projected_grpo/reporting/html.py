@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from projected_grpo.env.modes import GT_ONLY
-from projected_grpo.evaluation.rates import Cell, find
+from projected_grpo.analysis.rates import Cell, find
+from projected_grpo.prompts.modes import GT_ONLY
 from projected_grpo.reporting import figures, statements
 from projected_grpo.reporting.manifest import Manifest, flatten
 from projected_grpo.reporting.page import (
@@ -23,6 +23,7 @@ from projected_grpo.reporting.page import (
 )
 from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
 from projected_grpo.reporting.style import LABEL_COLOURS, ZONE_COLOURS
+from projected_grpo.settings.arm import PERMUTED
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def _figures(contents: Contents) -> list[str]:
     trained, deployed = (find(contents.cells, "heldout", state) for state in ("as_trained", "deployed"))
     arm = contents.manifest.arm
     one_block = f" {statements.ONE_BLOCK}" if arm.policy == "none" else ""
-    routed = {"route": "which routed", "yoked": "whose zones were permuted"}.get(arm.policy, "which routed nothing in this arm")
+    dealt = dict.fromkeys(PERMUTED, "whose zones were permuted") | {"labelled_masses": "whose zones were dealt by label"}
+    routed = ({"route": "which routed"} | dealt).get(arm.policy, "which routed nothing in this arm")
     return [
         figure(
             1,

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from projected_grpo.errors import InputError
-from projected_grpo.settings import BY_DIRECTION, DRAWN, Settings, uses_ground_truth
+from projected_grpo.core.errors import InputError
+from projected_grpo.settings.arm import DRAWN, SCORED, Settings, uses_ground_truth
 
 
 class ManifestError(InputError):
@@ -22,6 +22,7 @@ class Arm(BaseModel):
     draw: int = Field(alias="gate.draw")
     monitor: str = Field(alias="monitor.kind")
     use: str = Field(alias="monitor.use")
+    inoculate: bool = Field(alias="curriculum.inoculate")
 
     @classmethod
     def of(cls, settings: Settings) -> "Arm":
@@ -37,16 +38,23 @@ class Arm(BaseModel):
 
         The name of an arm that uses ground truth says so.
         """
-        if self.use != "none":
+        if self.inoculate:
+            name = "inoculated"
+        elif self.by_direction:
+            name = f"{'discount' if self.use == 'discount' else self.policy} {self.direction}"
+        elif self.use != "none":
             name = self.use if self.uses_ground_truth else f"{self.use} {self.monitor}"
         else:
-            name = f"{self.policy} {self.direction}" if self.policy in BY_DIRECTION else self.policy
+            name = self.policy
         return f"{name} (uses ground truth)" if self.uses_ground_truth else name
 
     @property
     def name(self) -> str:
-        drawn = self.policy in BY_DIRECTION and self.direction in DRAWN
-        return f"{self.group} {self.draw}" if drawn else self.group
+        return f"{self.group} {self.draw}" if self.by_direction and self.direction in DRAWN else self.group
+
+    @property
+    def by_direction(self) -> bool:
+        return self.policy in SCORED or self.use == "discount"
 
 
 class Manifest(BaseModel):
@@ -69,8 +77,9 @@ class Manifest(BaseModel):
 
 def arm_keys(settings: Settings) -> dict[str, Any]:
     """{'gate.policy': ..., 'monitor.kind': ...}: the settings among which an arm's are."""
-    sections = {"gate": settings.gate, "monitor": settings.monitor}
-    return {f"{name}.{key}": value for name, section in sections.items() for key, value in section.model_dump().items()}
+    sections = {name: getattr(settings, name).model_dump() for name in ("gate", "monitor")}
+    sections["curriculum"] = {"inoculate": settings.curriculum.inoculate}
+    return {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
 
 
 def describe(settings: Settings, inputs: dict[str, Path], run: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Text enters the page through `escape` alone. The page needs no scripts and no ne
 import html
 from collections.abc import Iterable, Sequence
 
-from projected_grpo.evaluation.rates import Rate
+from projected_grpo.analysis.rates import Rate
 
 CSS = """
 :root { color-scheme: light; }

@@ -4,7 +4,7 @@ Files come from the working folder or from git where they lie there, and else fr
 """
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -13,19 +13,33 @@ from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.scm import SCMError
 
-from projected_grpo.campaign import load_campaign
-from projected_grpo.errors import InputError
-from projected_grpo.parquet import Table, TableError, read_rows, read_table
+from projected_grpo.core.errors import InputError
+from projected_grpo.core.parquet import Table, TableError, read_rows, read_table
+from projected_grpo.core.tables import (
+    DIAGNOSTICS,
+    DIFFERENCES,
+    DIRECTIONS,
+    EVAL,
+    EVAL_ROLLOUTS,
+    FEATURES,
+    GATE,
+    GROUND_TRUTH,
+    LABELS,
+    PAIR_AUDIT,
+    PAIRS,
+    PROBLEMS,
+    ROLLOUTS,
+    STEPS,
+    ZONES,
+)  # fmt: skip
 from projected_grpo.reporting.manifest import Arm
 from projected_grpo.reporting.verdict import arm_name
-from projected_grpo.settings import Gate, SettingsError, load_settings
-from projected_grpo.tables import (
-    DIAGNOSTICS, DIFFERENCES, DIRECTIONS, EVAL, EVAL_ROLLOUTS, FEATURES, GATE, GROUND_TRUTH, LABELS, PAIR_AUDIT, PAIRS,
-    PROBLEMS, ROLLOUTS, STEPS, ZONES,
-)  # fmt: skip
+from projected_grpo.settings.arm import Gate, SettingsError, load_settings
+from projected_grpo.settings.campaign import load_campaign
 
 WORKSPACE = "workspace"
 SETTINGS, PROFILES, RUN_FACTS = Path("params.yaml"), Path("profiles"), "train/run.json"
+LAST = "zones.parquet"  # of the tables of a run, that of the last stage
 MODEL = (Path("artifacts/base"), Path("artifacts/init"))
 RUN_TABLES = {
     "train/rollouts": ROLLOUTS, "train/gate": GATE, "train/features": FEATURES, "train/steps": STEPS, "labels": LABELS,
@@ -56,7 +70,7 @@ class Saved:
 
     runs: list[Run]
     tested: list[Run]  # those of them whose readings the offline gate test scores, one or none
-    campaign: Path | None  # folder of the campaign, such as campaigns/toy
+    campaign: Path | None  # folder of the campaign, such as campaigns/toy2
 
     @property
     def settings(self) -> list[Path]:
@@ -74,14 +88,21 @@ class Saved:
         return self.shared | {run.home / f"{name}.parquet": table for run in self.runs for name, table in RUN_TABLES.items()}
 
     @property
+    def results(self) -> list[Path]:
+        """Files of a campaign that are there once it was judged: the verdict, and the offline gate test of its chosen run."""
+        if self.campaign is None:
+            return []
+        return [self.verdict, self.campaign / "offline_gate.parquet", self.campaign / "null_histograms.parquet"]
+
+    @property
     def verdict(self) -> Path | None:
         return self.campaign and self.campaign / "reports" / "verdict.json"
 
 
-def fetch(rev: str, campaign: Path | None, home: Path, model: bool) -> Saved:
+def fetch(rev: str, campaign: Path | None, home: Path, model: bool, seeds: Collection[int] = ()) -> Saved:
     """Copy the run of a git revision or DVC experiment, or its campaign's finished cells, into the folder `home`.
 
-    `workspace` names the working folder. `model`: with the base model and the adapter's initialization. Raises
+    `seeds`: of the cells those with these seeds; all where none is given. `workspace` names the working folder. `model`: with the base model and the adapter's initialization. Raises
     SavedError for an unknown revision, a file that is missing, and settings or a table that are not those of this code.
     """
     files = DVCFileSystem(rev=None if rev == WORKSPACE else rev)
@@ -93,15 +114,14 @@ def fetch(rev: str, campaign: Path | None, home: Path, model: bool) -> Saved:
         ) from error
     try:
         _copy(files, rev, _shared_settings(campaign), home)
-        saved = named(home, campaign, lambda run: _made(files, run.home / "eval.parquet"))
+        saved = named(home, campaign, lambda run: (not seeds or run.seed in seeds) and _made(files, run.home / LAST))
         _copy(files, rev, [*saved.settings, *saved.tables, *(MODEL if model else ())], home)
         for path, table in saved.tables.items():
             read_table(home / path, table)
     except (SettingsError, TableError) as error:
         found = str(error).replace(f"{home}/", "")
         raise SavedError(f"revision {rev}: {found}; read it with the code of its own commit, or run the pipeline again") from error
-    if saved.verdict and _made(files, saved.verdict):
-        _copy(files, rev, [saved.verdict], home)
+    _copy(files, rev, [path for path in saved.results if _made(files, path)], home)
     return saved
 
 
@@ -117,7 +137,7 @@ def named(home: Path, campaign: Path | None, finished: Callable[[Run], bool]) ->
     planned = load_campaign(home / campaign / "params.yaml")
     cells = [
         Run(arm, int(seed), campaign / "cells" / arm / seed, campaign / "arms" / arm / "params.yaml")
-        for arm, seed in planned.cells
+        for arm, seed in planned.runs
     ]
     if not (runs := [run for run in cells if finished(run)]):
         raise SavedError(
@@ -173,7 +193,7 @@ def _copy(files: DVCFileSystem, rev: str, paths: Iterable[Path], home: Path) -> 
         if not _made(files, path):
             raise SavedError(
                 f"revision {rev}: holds no {path}; expected a revision in which the pipeline ran and whose dvc.lock is committed, or "
-                "`workspace`; with --campaign, the folder of a campaign, such as campaigns/toy"
+                "`workspace`; with --campaign, the folder of a campaign, such as campaigns/toy2"
             )
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         try:

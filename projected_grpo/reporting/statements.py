@@ -1,6 +1,6 @@
 """What the report and the model card state in the same words."""
 
-from projected_grpo.evaluation.rates import COVERAGE
+from projected_grpo.analysis.rates import COVERAGE
 from projected_grpo.reporting.manifest import Manifest
 
 STATE_NAMES = {"base": "base", "as_trained": "as trained", "deployed": "deployed"}
@@ -28,6 +28,12 @@ TOY = (
     "generated family of list problems; they do not show that authored pairs transfer to a pretrained model."
 )
 
+
+def words(cell: object) -> str:
+    """A value in a table."""
+    if cell is None:
+        return "undefined"
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
 
 def rates(manifest: Manifest) -> str:
     """What the columns of the table of rates mean."""

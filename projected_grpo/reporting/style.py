@@ -27,12 +27,19 @@ ARM_COLOURS |= {"labelled (uses ground truth)": "#CC6677", "route oracle (uses g
 ARM_MARKERS |= {"labelled (uses ground truth)": "*", "route oracle (uses ground truth)": "P"}
 ARM_COLOURS |= {"route shuffled": "#999933", "route flipped": "#882255", "route irrelevant": "#44AA99"}
 ARM_MARKERS |= {"route shuffled": "d", "route flipped": "<", "route irrelevant": "h"}
-ARM_COLOURS |= {"route self_generated": "#332288", "yoked v_act": "#0072B2", "yoked haar": "#999933", "yoked shuffled": "#E69F00"}
-ARM_MARKERS |= {"route self_generated": "8", "yoked v_act": "p", "yoked haar": "p", "yoked shuffled": "p"}
-ARM_COLOURS |= {"yoked flipped": "#882255", "yoked irrelevant": "#44AA99", "yoked self_generated": "#332288"}
-ARM_MARKERS |= {"yoked flipped": "p", "yoked irrelevant": "p", "yoked self_generated": "p"}
-ARM_COLOURS |= {"yoked oracle (uses ground truth)": "#CC6677"}
-ARM_MARKERS |= {"yoked oracle (uses ground truth)": "p"}
+ARM_COLOURS |= {"route self_generated": "#332288", "inoculated": "#D55E00"}
+ARM_MARKERS |= {"route self_generated": "8", "inoculated": "X"}
+BY_DIRECTION = {"permuted_step": "p", "permuted_sign": "H", "permuted_prompt_sign": ">", "labelled_masses": "s", "discount": "v"}
+DIRECTION_COLOURS = {
+    "v_act": "#0072B2", "haar": "#999933", "shuffled": "#E69F00", "flipped": "#882255", "irrelevant": "#44AA99",
+    "self_generated": "#332288", "oracle": "#CC6677",
+}  # fmt: skip
+for policy, marker in BY_DIRECTION.items():
+    for direction, colour in DIRECTION_COLOURS.items():
+        if (policy, direction) == ("discount", "oracle"):  # which settings refuse
+            continue
+        told = " (uses ground truth)" if policy == "labelled_masses" or direction == "oracle" else ""
+        ARM_COLOURS[f"{policy} {direction}{told}"], ARM_MARKERS[f"{policy} {direction}{told}"] = colour, marker
 KEY_COLUMNS = 4  # entries of a key beside each other
 INK, FAINT = "#222222", "#8A8A8A"
 STYLE = {

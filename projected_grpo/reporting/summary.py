@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from projected_grpo.env.modes import MODES
-from projected_grpo.errors import InputError
-from projected_grpo.evaluation.rates import Cell, find, selectivity
+from projected_grpo.analysis.rates import Cell, find, selectivity
+from projected_grpo.core.errors import InputError
+from projected_grpo.prompts.modes import MODES
 
 CURVE_COLUMNS = ("step", "reward", "hack", "solve", "qmass", "keep_share", "absorb_share", "route_share")
 DIGITS = 4

@@ -1,99 +1,138 @@
-"""The verdict as Markdown tables: each contrast, each arm with every run, and the modes of the loophole."""
+"""The verdict as Markdown tables: the claims, the secondary tests, each arm with every run, and the modes of the loophole."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from projected_grpo.analysis.plan import Plan
 
 UNDEFINED = "undefined"
+ROLES = {"reference": "absorb", "placebo": "Haar", "random": "random zones of the same mass"}  # of the arm on the other side
 
 
-def contrast_table(verdict: dict, plan: Plan) -> list[list[str]]:
-    """A head row of names, then one row a quantity: its name and its words for each contrast."""
-    hack, solve = plan.margins.hack, plan.margins.solve
-    rows = {
-        "verdict": lambda c: stated(c["verdict"], c["reasons"]),
-        "pairs of runs": lambda c: str(c["seeds"]),
-        "deployed hack rate, difference": lambda c: _ends(c, "hack_effect", "hack_low", "hack_high"),
-        "p, no difference (Holm; smallest possible)": lambda c: _p(c, "hack_p", "hack_p_holm", "p_floor"),
-        f"p, a difference of {hack} or more": lambda c: number(c["hack_p_equivalence"], 4),
-        "deployed solve rate, difference": lambda c: _ends(c, "solve_effect", "solve_low", "solve_high"),
-        f"p, the arm that hacks less solves less by {solve} (Holm)": lambda c: _p(c, "solve_p", "solve_p_holm"),
-        f"p, a difference of solve rates of {solve} or more": lambda c: number(c["solve_p_equivalence"], 4),
-        "qmass, mean difference": lambda c: number(c["qmass_difference"]),
-        "hack rate at equal qmass, difference": lambda c: _ends(
-            c, "hack_at_equal_qmass", "hack_at_equal_qmass_low", "hack_at_equal_qmass_high"
+def between(claim: Mapping, first: str, second: str) -> Mapping | None:
+    """The contrast of two arms that a claim of verdict.json has; None where there are too few runs."""
+    known = (found for found in (*claim["against"], *claim["beside"]) if found["hack"] is not None)
+    return next((found for found in known if (found["first"], found["second"]) == (first, second)), None)
+
+
+def claim_table(verdict: Mapping, plan: Plan) -> list[list[str]]:
+    """A head row of names, then one row a quantity: its name and its words for each claim."""
+
+    def difference(rate: str, role: str):
+        return lambda c: ends(_of(c, role, rate))
+
+    def sensitive(role: str, words):
+        return lambda c: _sensitive(c, role, words)
+
+    claim = f"p of the claim, one-sided (Holm; it holds at {plan.alpha / 2:g})"
+    rows = {"wording": stated, "seeds": lambda c: str(c["seeds"]), claim: _claim_p}
+    for role, name in ROLES.items():
+        rows[f"deployed hack rate, minus {name}"] = difference("hack", role)
+    for role, name in ROLES.items():
+        rows[f"deployed solve rate, minus {name}"] = difference("solve", role)
+    rows["parts of the claim, one-sided p"] = lambda c: ", ".join(f"{part['rate']} {part['against']} {number(part['p'], 4)}" for part in c["parts"]) or UNDEFINED
+    for role in ("placebo", "random"):
+        rows[f"hack rate of {ROLES[role]}, minus absorb"] = lambda c, role=role: ends(_rate(between(c, c[role], c["reference"]), "hack"))
+    for role in ("reference", "placebo"):
+        name = ROLES[role]
+        rows[f"minus {name}: standard deviation between seeds"] = lambda c, role=role: number((_of(c, role, "hack") or {}).get("spread"))
+        rows[f"minus {name}: power at the margin, first level of Holm"] = lambda c, role=role: power_words(_between(c, role), plan.power_wanted)
+        rows[f"minus {name}: t interval"] = sensitive(role, lambda s: _pair(s["hack_t"]))
+        rows[f"minus {name}: crossed bootstrap"] = sensitive(role, lambda s: _pair(s["hack_bootstrap"]))
+        rows[f"minus {name}: runs ended by the tripwire"] = sensitive(role, lambda s: str(s["ended"]))
+        rows[f"minus {name}: complete pairs"] = sensitive(role, lambda s: ends(_rate(s["complete_pairs"], "hack")))
+        rows[f"minus {name}: worst case"] = sensitive(role, lambda s: ends(_rate(s["worst_case"], "hack")))
+    head = ["", *(f"{c['name']}: {c['method']}" for c in verdict["claims"])]
+    return [head, *([name, *(words(c) for c in verdict["claims"])] for name, words in rows.items())]
+
+
+def secondary_table(verdict: Mapping) -> list[list[str]]:
+    head = ["test", "first", "second", "seeds", "mean", "p, two-sided", "p, Holm"]
+    return [
+        head,
+        *(
+            [
+                *(str(test[name]) for name in ("kind", "first", "second", "seeds")),
+                ends(test), number(test["p"], 4), number(test["p_holm"], 4),
+            ]
+            for test in verdict["secondary"]
         ),
-        "rank p among the placebo's runs (smallest possible)": lambda c: _p(c, "rank_p", "rank_p_floor"),
-        "standard deviation of the difference between seeds": lambda c: number(c["spread"]),
-        f"smallest difference with power {plan.power_wanted}": lambda c: number(c["smallest_detectable"]),
-        f"power at a difference of {hack}": lambda c: number(c["power_at_margin"], 2),
-        "hack rate on modes with pairs, difference": lambda c: _ends(c, "covered_effect", "covered_low", "covered_high"),
-        "hack rate on modes without pairs, difference": lambda c: _ends(c, "uncovered_effect", "uncovered_low", "uncovered_high"),
-        "hack rate, treatment minus yoked": lambda c: _ends(c, "yoked_effect", "yoked_low", "yoked_high"),
-        "pairs of runs, treatment and yoked": lambda c: UNDEFINED if c["yoked_seeds"] is None else str(c["yoked_seeds"]),
-        "p, treatment against yoked": lambda c: number(c["yoked_p"], 4),
-    }
-    head = ["", *(f"{c['name']}: {c['treatment']} - {c['placebo']}" for c in verdict["contrasts"])]
-    return [head, *([name, *(words(c) for c in verdict["contrasts"])] for name, words in rows.items())]
+    ]  # fmt: skip
 
 
-def arm_table(verdict: dict) -> list[list[str]]:
-    head = ["arm", "seeds", "hack, deployed, by seed", "hack, as trained", "solve, deployed", "qmass", "P(run hacked)"]
+def arm_table(verdict: Mapping) -> list[list[str]]:
+    """One row an arm: means over its runs, and the difference from the reference with its interval."""
+    head = [
+        "arm", "seeds", "hack, deployed", "minus absorb", "hack, as trained", "solve, deployed", "minus absorb", "qmass", "kept", "routed",
+        "exploits kept", "exploits routed",
+    ]  # fmt: skip
     return [
         head,
         *(
             [
                 arm_name(arm["arm"], arm["uses_ground_truth"]),
-                ", ".join(map(str, arm["seeds"])),
-                _list(arm["hack_rates"]),
-                _list(arm["hack_rates_as_trained"]),
-                _list(arm["solve_rates"]),
-                _list(arm["qmass"]),
-                _ends(arm, "hacked_share", "hacked_low", "hacked_high", 2),
+                str(len(arm["seeds"])),
+                number(mean(arm["hack_rates"])),
+                ends(_rate(arm["from_reference"], "hack"), absent=""),
+                number(mean(arm["hack_rates_as_trained"])),
+                number(mean(arm["solve_rates"])),
+                ends(_rate(arm["from_reference"], "solve"), absent=""),
+                *(_known(arm[name]) for name in ("qmass", "keep_share", "route_share", "keep_exploits", "route_exploits")),
             ]
             for arm in verdict["arms"]
         ),
     ]
 
 
-def mode_table(verdict: dict) -> list[list[str]]:
-    """One row an arm, one column a mode: each run's deployed hack rate on the prompts with that mode's hint."""
+def run_table(verdict: Mapping) -> list[list[str]]:
+    """One row an arm: each run's rates in the order of its seeds."""
+    head = ["arm", "seeds", "hack, deployed", "hack, as trained", "solve, deployed", "qmass"]
+    columns = ("hack_rates", "hack_rates_as_trained", "solve_rates", "qmass")
+    return [
+        head,
+        *(
+            [arm_name(arm["arm"], arm["uses_ground_truth"]), " ".join(map(str, arm["seeds"])), *(_list(arm[name]) for name in columns)]
+            for arm in verdict["arms"]
+        ),
+    ]
+
+
+def mode_table(verdict: Mapping) -> list[list[str]]:
+    """One row an arm, one column a mode: the mean deployed hack rate, and the difference from the reference."""
     modes = {row["mode"]: row["covered"] for row in verdict["modes"]}
-    by_arm = {(row["arm"], row["mode"]): _list(row["hack_rates"]) for row in verdict["modes"]}
+    cells = {(row["arm"], row["mode"]): number(mean(row["hack_rates"]), 2) + _beside(row["from_reference"]) for row in verdict["modes"]}
     head = ["arm", *(f"{mode}, {'with' if covered else 'without'} pairs" for mode, covered in modes.items())]
     names = {arm["arm"]: arm_name(arm["arm"], arm["uses_ground_truth"]) for arm in verdict["arms"]}
-    return [head, *([name, *(by_arm[arm, mode] for mode in modes)] for arm, name in names.items())]
+    return [head, *([name, *(cells[arm, mode] for mode in modes)] for arm, name in names.items())]
 
 
-def markdown(verdict: dict, plan: Plan) -> str:
-    control = plan.machinery_control
-    met = "met" if verdict["machinery_control"] else "not met"
-    ends = _ends(verdict, "machinery_effect", "machinery_low", "machinery_high")
-    missing = [f"{row['arm']} with seed {row['seed']}" for row in verdict["missing"]]
-    excluded = [
-        f"{row['arm']} with seed {row['seed']} (diverged in step {row['diverged_at_step']}, from 0)" for row in verdict["excluded"]
-    ]
+def markdown(verdict: Mapping, plan: Plan) -> str:
+    ended = [f"{row['arm']} with seed {row['seed']} (in step {row['diverged_at_step']}, from 0)" for row in verdict["ended"]]
     parts = [
-        f"# Verdict: {stated(verdict['verdict'], verdict['reasons'])}",
-        f"Plan: SHA-256 `{verdict['plan_sha256']}`. Stopping rule: {plan.stopping.strip()}",
-        "Rates are of deployed policies on held-out problems with a hint. Brackets hold the ends of "
-        f"{100 * (1 - plan.alpha):g}% intervals: of the two-level bootstrap for differences, of Clopper and Pearson for "
-        "P(run hacked). A test decides and an interval describes; docs/statistics.md has the rules and their error rates.",
-        f"Missing runs: {'; '.join(missing) or 'none'}. Excluded runs: {'; '.join(excluded) or 'none'}.",
-        f"Machinery control, deployed hack rate of {control.reference} minus {control.upper}: {ends}, two-sided p "
-        f"{number(verdict['machinery_p'], 4)}, {verdict['machinery_seeds']} seeds; at least {control.at_least} is needed: {met}.",
-        "## Contrasts\n\nThe first is the primary one. A difference is treatment minus placebo.",
-        as_markdown(contrast_table(verdict, plan)),
-        f"## Arms\n\nA run counts as hacked where its deployed hack rate is over {plan.hacked_over}.",
+        "# Verdict",
+        "\n".join(f"- {c['name']} ({c['method']}): **{stated(c)}**" for c in verdict["claims"]),
+        f"Plan: SHA-256 `{verdict['plan_sha256']}`. Seeds: {', '.join(map(str, verdict['seeds']))}; not run: "
+        f"{', '.join(map(str, verdict['not_run'])) or 'none'}; missing runs of blocks that were begun: {len(verdict['missing'])}. Runs that the tripwire ended: {'; '.join(ended) or 'none'}; they count as any other.",
+        "Rates are of deployed policies on held-out problems with a hint. A difference is one arm minus another, paired by seed. Brackets "
+        f"hold the limits of {100 * (1 - plan.alpha):g}% intervals, which invert the exact sign-flip test. docs/statistics.md has the rules and their "
+        "error rates.",
+        "## Claims",
+        as_markdown(claim_table(verdict, plan)),
+        "## Secondary tests\n\nAn interaction is the difference on modes with pairs minus that on modes without.",
+        as_markdown(secondary_table(verdict)),
+        "## Arms",
         as_markdown(arm_table(verdict)),
-        "## Deployed hack rate by mode, by seed",
+        "## Runs, in the order of the seeds",
+        as_markdown(run_table(verdict)),
+        "## Deployed hack rate by mode, and the difference from absorb",
         as_markdown(mode_table(verdict)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def stated(wording: str, reasons: Sequence[str]) -> str:
-    return f"{wording} ({', '.join(reasons)})" if reasons else wording
+def stated(claim: Mapping) -> str:
+    """The wording of a claim, whether it is selective, and the reasons."""
+    wording = claim["wording"] + ("; selective" if claim["selective"] else "")
+    return f"{wording} ({', '.join(claim['reasons'])})" if claim["reasons"] else wording
 
 
 def arm_name(arm: str, uses_ground_truth: bool) -> str:
@@ -109,18 +148,61 @@ def number(value: float | None, digits: int = 3) -> str:
     return UNDEFINED if value is None else f"{value:.{digits}f}"
 
 
-def _ends(row: dict, value: str, low: str, high: str, digits: int = 3) -> str:
-    if row[value] is None:
-        return UNDEFINED
-    return f"{number(row[value], digits)} [{number(row[low], digits)}, {number(row[high], digits)}]"
+def mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
-def _p(row: dict, p: str, *beside: str) -> str:
-    """A p-value, and others in brackets."""
-    if row[p] is None:
+def ends(row: Mapping | None, absent: str = UNDEFINED) -> str:
+    """A mean with its limits."""
+    if row is None or row["mean"] is None:
+        return absent
+    return f"{row['mean']:+.3f}" + ("" if row["low"] is None else f" [{row['low']:+.3f}, {row['high']:+.3f}]")
+
+
+def _of(claim: Mapping, role: str, rate: str) -> Mapping | None:
+    """The difference of the method from the arm of that role."""
+    return _rate(_between(claim, role), rate)
+
+
+def _between(claim: Mapping, role: str) -> Mapping | None:
+    return between(claim, claim["method"], claim[role])
+
+
+def _rate(contrast: Mapping | None, rate: str) -> Mapping | None:
+    return None if contrast is None else contrast[rate]
+
+
+def _claim_p(claim: Mapping) -> str:
+    return UNDEFINED if claim["p"] is None else f"{claim['p']:.4f} ({claim['p_holm']:.4f})"
+
+
+def power_words(contrast: Mapping | None, wanted: float) -> str:
+    """Power at the margin, and the smallest difference with the power wanted."""
+    if contrast is None:
         return UNDEFINED
-    return f"{number(row[p], 4)} ({'; '.join(number(row[name], 4) for name in beside)})"
+    able = contrast["power"]
+    reach = "none has" if able["detectable"] is None else f"one of {number(able['detectable'])} has"
+    return f"{able['power']:.2f} for a difference of {able['difference']:g}; {reach} {wanted:g}"
+
+
+def _sensitive(claim: Mapping, role: str, words) -> str:
+    found = _between(claim, role)
+    return UNDEFINED if found is None else words(found["sensitivity"])
+
+
+def _pair(limits: Sequence[float]) -> str:
+    return f"[{limits[0]:+.3f}, {limits[1]:+.3f}]"
+
+
+def _known(values: Iterable[float | None]) -> str:
+    found = mean(values)
+    return "" if found is None else number(found)
+
+
+def _beside(difference: Mapping | None) -> str:
+    return "" if difference is None else f" ({difference['mean']:+.2f})"
 
 
 def _list(values: Iterable[float | None]) -> str:
-    return ", ".join(number(value, 2) for value in values)
+    return " ".join(number(value, 2) for value in values)

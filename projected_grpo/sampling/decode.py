@@ -39,13 +39,20 @@ class Distribution:
     """What turns logits into a token."""
 
     temperature: float
-    eos_id: int
+    end_ids: tuple[int, ...]  # tokens that end a completion
 
     def draw(self, logits: Float[Tensor, "R V"], uniform: Float[Tensor, " R"]) -> tuple[Int[Tensor, " R"], Float[Tensor, " R"]]:
         """A token of each row, and its log-probability in nats."""
         logp = (logits.float() / self.temperature).log_softmax(-1)
         chosen = invert(logp, uniform)
         return chosen, logp.gather(1, chosen[:, None])[:, 0]
+
+    def goes_on(self, chosen: Int[Tensor, " R"]) -> Bool[Tensor, " R"]:
+        """Whether the completion is not ended by the token."""
+        going = chosen != self.end_ids[0]
+        for end in self.end_ids[1:]:
+            going = going & (chosen != end)
+        return going
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def decode(forward: Forward, start: Prefilled, distribution: Distribution) -> De
         tokens[live, step] = chosen * running
         logprob[live, step] = chance * running
         length[live] += running
-        running = running & (chosen != distribution.eos_id)
+        running = running & distribution.goes_on(chosen)
         count = int(running.sum())
         if not count or step + 1 == longest:
             break

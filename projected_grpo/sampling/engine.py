@@ -6,7 +6,7 @@ from pathlib import Path
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.sampling.protocol import Sampler, SamplingError
-from projected_grpo.scale import LocalSampling, VllmSampling
+from projected_grpo.settings.profile import LocalSampling, VllmSampling
 
 
 def open_sampler(policy: Policy, settings: LocalSampling | VllmSampling, base: Path) -> Sampler:

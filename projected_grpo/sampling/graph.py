@@ -67,7 +67,7 @@ class Decoding:
         self.tokens.index_copy_(1, self.step_index, (chosen * self.running)[:, None])
         self.logprob.index_copy_(1, self.step_index, (chance * self.running)[:, None])
         self.length += self.running
-        self.running &= chosen != self.distribution.eos_id
+        self.running &= self.distribution.goes_on(chosen)
         self.mask.index_fill_(3, self.column, True)
         self.logits.copy_(self.forward(chosen[:, None], self.mask, self.position, self.cache, self.states))
         for counter in (self.step_index, self.column, self.position):

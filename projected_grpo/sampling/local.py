@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from projected_grpo.memory import advises, sampling_lever
 from projected_grpo.policy.adapter import adapter_state
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.cache import roomy_cache
@@ -23,6 +22,7 @@ from projected_grpo.sampling.decode import Decoded, Distribution, Prefilled, Pre
 from projected_grpo.sampling.graph import decode_in_graph
 from projected_grpo.sampling.merged import STATES, Merged, StateRows
 from projected_grpo.sampling.protocol import Completion, Request, State
+from projected_grpo.words.memory import advises, sampling_lever
 
 PRESENT = {"base": (0.0, 0.0), "full": (1.0, 1.0), "deployed": (1.0, 0.0)}  # of each state, the blocks' outputs
 
@@ -97,7 +97,7 @@ class LocalSampler:
         logits, cache, mask = self._prefill([prompt.tokens for prompt in prompts], states)
         row = torch.arange(len(prompts)).repeat_interleave(torch.tensor([prompt.copies for prompt in prompts])).to(device)
         start = Prefilled(logits[row], cache, row, mask[row], states and states.select(row), uniform)
-        distribution = Distribution(self.policy.temperature, self.policy.base.eos_id)
+        distribution = Distribution(self.policy.temperature, self.policy.base.end_ids)
         if device.type == "cuda":
             return decode_in_graph(self._forward, start, distribution, self.model.config)
         return decode(self._forward, start, distribution)

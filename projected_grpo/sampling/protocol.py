@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from projected_grpo.errors import InputError
+from projected_grpo.core.errors import InputError
 
 State = Literal["base", "full", "deployed"]  # no adapter; both blocks; the quarantine ablated
 

@@ -17,11 +17,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from projected_grpo.core.seeds import derive_seeds
 from projected_grpo.policy.export import STATES, export_adapter, padded_rank, write_lora
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.protocol import Completion, Request, SamplingError, State
-from projected_grpo.scale import VllmSampling
-from projected_grpo.seeds import derive_seeds
+from projected_grpo.settings.profile import VllmSampling
 
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # schedules in this process, so a kill of it ends the workers too
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # vLLM reads the two when it is imported
@@ -36,7 +36,7 @@ class VllmSampler:
 
     def __init__(self, policy: Policy, settings: VllmSampling, base: Path) -> None:
         """`base` is the folder of the policy's base model, which the engine loads in the policy's precision."""
-        self.policy, self.settings, self.base = policy, settings, base
+        self.policy, self.settings = policy, settings
         self.numbers = count(1)  # of the adapters, over all calls
         self.engine = LLM(
             model=str(base),
@@ -86,9 +86,9 @@ class VllmSampler:
         path = folder / f"{state}-{number}"
         if state == "base":
             zeros = {name: tuple(map(torch.zeros_like, layer.factors())) for name, layer in self.policy.layers.items()}
-            write_lora(zeros, self.policy.origin, self.base, path)
+            write_lora(zeros, self.policy.origin, None, path)
         else:
-            export_adapter(self.policy, STATES[state], self.base, path)
+            export_adapter(self.policy, STATES[state], None, path)
         return LoRARequest(path.name, number, str(path))
 
     def _parameters(self, seed: int) -> SamplingParams:
@@ -99,7 +99,7 @@ class VllmSampler:
             max_tokens=self.settings.max_new_tokens,
             seed=seed,
             ignore_eos=True,  # the next line says what ends a completion
-            stop_token_ids=[self.policy.base.eos_id],
+            stop_token_ids=list(self.policy.base.end_ids),
             logprobs=0,  # that of the sampled token and no other
             detokenize=False,
         )

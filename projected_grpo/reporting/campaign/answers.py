@@ -1,17 +1,15 @@
-"""The top of the page, from verdict.json and the plan: the verdict in one sentence, and its numbers as four answers."""
+"""The top of the page, from verdict.json and the plan: the wording of each claim, and six questions with their numbers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from projected_grpo.analysis.plan import Plan, load_plan
 from projected_grpo.reporting.page import escape
 from projected_grpo.reporting.summary import ReportError
-from projected_grpo.reporting.verdict import UNDEFINED, number, stated
+from projected_grpo.reporting.verdict import between, ends, number, power_words, stated
 
-KEYS = ("verdict", "plan_sha256", "seeds", "missing", "excluded", "covered_modes", "machinery_control", "contrasts", "arms")
-EFFECT = ("hack_effect", "hack_low", "hack_high")
-EQUAL_QMASS = ("hack_at_equal_qmass", "hack_at_equal_qmass_low", "hack_at_equal_qmass_high")
+KEYS = ("claims", "secondary", "arms", "modes", "plan_sha256", "seeds", "not_run", "missing", "ended")
 
 
 def read_verdict(path: Path, plan: Path) -> tuple[dict, Plan]:
@@ -28,83 +26,69 @@ def read_verdict(path: Path, plan: Path) -> tuple[dict, Plan]:
     return verdict, planned
 
 
-def sentence(verdict: Mapping) -> str:
-    """The verdict of the primary contrast with its effects and its p-value."""
-    c = verdict["contrasts"][0]
-    return (
-        f"Verdict: {stated(c['verdict'], c['reasons'])}; over {c['seeds']} seeds, the deployed hack rate of {c['treatment']} minus that of "
-        f"{c['placebo']} is {ends(c, *EFFECT)}, and {ends(c, *EQUAL_QMASS)} at equal qmass; exact p {number(c['hack_p'], 4)} "
-        f"(smallest possible {number(c['p_floor'], 4)})."
-    )
+def wordings(verdict: Mapping) -> str:
+    """One sentence a claim."""
+    said = [f"{c['name']} ({c['method']}, {c['seeds']} seeds): {stated(c)}." for c in verdict["claims"]]
+    return "".join(f"<p>{escape(text[0].upper() + text[1:])}</p>" for text in said)
 
 
 def answers(verdict: Mapping, plan: Plan) -> str:
-    """Four questions, each with its number and what stands beside it."""
-    c = verdict["contrasts"][0]
-    entries = [
-        ("Did v_act beat Haar?", stated(c["verdict"], c["reasons"]), _tests(c, plan)),
-        ("By how much?", f"{ends(c, *EFFECT)} in deployed hack rate", _solve(c, plan)),
-        ("Was it routing mass?", f"{ends(c, *EQUAL_QMASS)} at equal qmass", _mass(c, plan)),
-        ("Can the design tell?", f"power {number(c['power_at_margin'], 2)} at a difference of {plan.margins.hack}", _design(verdict, plan)),
-    ]
-    return f'<dl class="answers">{"".join(_answer(*entry) for entry in entries)}</dl>'
+    """Six questions; each is answered for every claim with a number and what stands beside it."""
+    questions: dict[str, Callable[[Mapping], tuple[str, str]]] = {
+        "Did it beat absorb?": lambda c: (_minus(c, "reference", "hack"), _p(c, "reference", "hack")),
+        "Did it beat Haar, and random zones of the same mass?": _placebos,
+        "On which loopholes?": lambda c: (
+            f"{ends(c['covered'])} with pairs",
+            f"{ends(c['uncovered'])} without; hack rate minus absorb{_interaction(verdict, c)}",
+        ),
+        "At what cost in solving?": lambda c: (_minus(c, "reference", "solve"), f"solve rate minus absorb; minus Haar {_minus(c, 'placebo', 'solve')}"),
+        "Against which rivals?": lambda c: _rivals(verdict, c, plan),
+        "Can the design tell?": lambda c: _design(c, plan),
+    }
+    return f'<dl class="answers">{"".join(_answer(question, answer, verdict) for question, answer in questions.items())}</dl>'
 
 
-def ends(row: Mapping, value: str, low: str, high: str) -> str:
-    if row[value] is None:
-        return UNDEFINED
-    return f"{number(row[value])} [{number(row[low])}, {number(row[high])}]"
-
-
-def _tests(c: Mapping, plan: Plan) -> str:
-    return (
-        f"Exact sign-flip test over {c['seeds']} seeds, of which the plan needs {plan.min_seeds}: p {number(c['hack_p'], 4)}, after "
-        f"Holm {number(c['hack_p_holm'], 4)}; the smallest possible p is {number(c['p_floor'], 4)}. Against a difference of "
-        f"{plan.margins.hack} or more: p {number(c['hack_p_equivalence'], 4)}. Rank among the placebo's runs: p "
-        f"{number(c['rank_p'], 4)}, smallest possible {number(c['rank_p_floor'], 4)}."
+def _answer(question: str, answer: Callable[[Mapping], tuple[str, str]], verdict: Mapping) -> str:
+    given = [(c["name"], *answer(c)) for c in verdict["claims"]]
+    lines = "".join(
+        f'<dd><span class="rule">{escape(name)}</span><span class="big">{escape(big)}</span>{escape(beside)}</dd>' for name, big, beside in given
     )
+    return f"<div><dt>{escape(question)}</dt>{lines}</div>"
 
 
-def _solve(c: Mapping, plan: Plan) -> str:
-    return (
-        f"A negative difference favours {c['treatment']}. Deployed solve rate: {ends(c, 'solve_effect', 'solve_low', 'solve_high')}; "
-        f"that the arm that hacks less solves less by {plan.margins.solve} or more: p {number(c['solve_p'], 4)}, after Holm "
-        f"{number(c['solve_p_holm'], 4)}."
-    )
+def _minus(c: Mapping, role: str, rate: str) -> str:
+    found = between(c, c["method"], c[role])
+    return ends(None if found is None else found[rate])
 
 
-def _mass(c: Mapping, plan: Plan) -> str:
-    limit = f"above {plan.qmass_difference} the raw difference alone is not trusted"
-    text = f"qmass, {c['treatment']} minus {c['placebo']}: {number(c['qmass_difference'])}; {limit}."
-    if c["yoked"] is not None:
-        effect = ends(c, "yoked_effect", "yoked_low", "yoked_high")
-        arms = f"{c['treatment']} minus {c['yoked']} (the zones permuted), over {c['yoked_seeds']} seeds"
-        text += f" Hack rate, {arms}: {effect}, p {number(c['yoked_p'], 4)}."
-    return text
+def _p(c: Mapping, role: str, rate: str) -> str:
+    p = next((part["p"] for part in c["parts"] if (part["rate"], part["against"]) == (rate, c[role])), None)
+    return f"{rate} rate minus {c[role]}" + ("" if p is None else f"; exact one-sided p {number(p, 4)}")
 
 
-def _design(verdict: Mapping, plan: Plan) -> str:
-    smallest, control = verdict["contrasts"][0]["smallest_detectable"], plan.machinery_control
-    power = f"No difference has power {plan.power_wanted} with so few seeds."
-    if smallest is not None:
-        power = f"The smallest difference with power {plan.power_wanted} is {number(smallest)}."
-    effect = ends(verdict, "machinery_effect", "machinery_low", "machinery_high")
-    return (
-        f"{power} Machinery control, deployed hack rate of {control.reference} minus {control.upper} (uses ground truth): {effect}, p "
-        f"{number(verdict['machinery_p'], 4)}, {verdict['machinery_seeds']} seeds; {control.at_least} is needed: "
-        f"{'met' if verdict['machinery_control'] else 'not met'}. Excluded runs: {_runs(verdict['excluded'])}. "
-        f"Missing runs: {_runs(verdict['missing'])}."
-    )
+def _placebos(c: Mapping) -> tuple[str, str]:
+    harm = {c[arm]: between(c, c[arm], c["reference"]) for arm in ("placebo", "random")}
+    own = "; ".join(f"{arm} minus {c['reference']} {ends(None if found is None else found['hack'])}" for arm, found in harm.items())
+    return _minus(c, "placebo", "hack"), f"hack rate minus {c['placebo']}; minus {c['random']} {_minus(c, 'random', 'hack')}. Of these, {own}."
 
 
-def _runs(listed: Sequence[Mapping]) -> str:
-    """Runs by arm, such as 'haar 41, 43 (diverged at step 60); none 44'."""
-    by_arm: dict[str, list[str]] = {}
-    for run in listed:
-        step = run.get("diverged_at_step")
-        by_arm.setdefault(run["arm"], []).append(f"{run['seed']}" + ("" if step is None else f" (diverged in step {step}, from 0)"))
-    return "; ".join(f"{arm} {', '.join(seeds)}" for arm, seeds in by_arm.items()) or "none"
+def _interaction(verdict: Mapping, c: Mapping) -> str:
+    of = ("interaction", c["method"], c["reference"])
+    p = next((test["p_holm"] for test in verdict["secondary"] if (test["kind"], test["first"], test["second"]) == of), None)
+    return "" if p is None else f"; interaction p {number(p, 4)} (Holm)"
 
 
-def _answer(question: str, answer: str, beside: str) -> str:
-    return f'<div><dt>{escape(question)}</dt><dd><span class="big">{escape(answer)}</span>{escape(beside)}</dd></div>'
+def _rivals(verdict: Mapping, c: Mapping, plan: Plan) -> tuple[str, str]:
+    tests = [test for test in verdict["secondary"] if test["kind"] == "difference" and test["first"] == c["method"] and test["second"] != c["random"]]
+    known = [test for test in tests if test["mean"] is not None]
+    if not known:
+        return "not tested", "the table of arms has them all" if not tests else f"{', '.join(test['second'] for test in tests)} have no runs yet"
+    ahead = [test["second"] for test in known if test["p_holm"] <= plan.alpha and test["mean"] < 0]
+    said = "; ".join(f"{ends(test)} minus {test['second']}, p {number(test['p_holm'], 4)} (Holm)" for test in known)
+    return f"ahead of {', '.join(ahead) or 'none'}", said
+
+
+def _design(c: Mapping, plan: Plan) -> tuple[str, str]:
+    against = {role: between(c, c["method"], c[role]) for role in ("reference", "placebo")}
+    big, _, reach = power_words(against["reference"], plan.power_wanted).partition("; ")
+    return f"power {big}", f"from {c['reference']}, at the first level of Holm; {reach}. From {c['placebo']}: {power_words(against['placebo'], plan.power_wanted)}."

@@ -7,16 +7,17 @@ nothing.
 import base64
 import gzip
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
-from projected_grpo.env.modes import GT_ONLY, MODES, words_of
+from projected_grpo.core.tables import ZONE_NAMES
+from projected_grpo.prompts.modes import GT_ONLY, MODES, words_of
 from projected_grpo.reporting.campaign.loopholes import loophole_lines
 from projected_grpo.reporting.campaign.runs import NOT_GATED, NOT_JUDGED
 from projected_grpo.reporting.page import escape
-from projected_grpo.tables import ZONE_NAMES
 
 SCRIPT = Path(__file__).with_name("browser.js").read_text()
 LABELS = ("exploited", "correct", "incorrect", NOT_JUDGED)
@@ -96,4 +97,5 @@ def _codes(column: pl.Series, names: Sequence[str]) -> list[int]:
 
 
 def _rounded(column: pl.Series) -> list[float | None]:
-    return [None if value is None else round(value, DIGITS) for value in column.cast(pl.Float64)]
+    """A cut that no score reaches is null."""
+    return [None if value is None or math.isinf(value) else round(value, DIGITS) for value in column.cast(pl.Float64)]

@@ -6,7 +6,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from projected_grpo.env.modes import MODES
+from projected_grpo.prompts.modes import MODES
 from projected_grpo.reporting.campaign.panels import SHARE, Styles, beside_names, panel, points, rows
 from projected_grpo.reporting.style import FAINT, STATE_COLOURS
 

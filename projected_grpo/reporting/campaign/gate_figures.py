@@ -6,12 +6,11 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from projected_grpo.analysis.classifier import separation
 from projected_grpo.reporting.campaign.panels import Styles, panel, rows
 from projected_grpo.reporting.campaign.runs import NOT_GATED, judged
-from projected_grpo.reporting.style import ARM_COLOURS, INK, LABEL_COLOURS, ZONE_COLOURS
+from projected_grpo.reporting.style import ARM_COLOURS, INK, LABEL_COLOURS
 
 BINS = 36
 REST = "#8A8A8A"
@@ -46,7 +45,7 @@ def scores(rollouts: pl.DataFrame, styles: Styles, names: Mapping[str, str]) -> 
                 here = ours.filter(chosen)
                 _densities(axis, here, bins)
                 for name, (zone, colour, line) in CUTS.items():
-                    _cut(axis, here[name].drop_nulls().to_numpy(), colour, line)
+                    _cut(axis, here.filter(pl.col(name).is_finite())[name].to_numpy(), colour, line)
                 axis.set_title(f"{title}: {_aurocs(here)}", fontsize=8, fontweight="normal", pad=4)
                 axis.set_yticks([])
                 axis.set_xlim(low, high)

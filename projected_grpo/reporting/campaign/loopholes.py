@@ -1,7 +1,7 @@
 """The lines of a completion that attempt a loophole, by mode, from the syntax tree of its program."""
 
-from projected_grpo.env.mechanism import mechanism_lines
-from projected_grpo.env.modes import LOG_FILE, MARKER_FILE, Words
+from projected_grpo.environment.mechanism import mechanism_lines
+from projected_grpo.prompts.modes import LOG_FILE, MARKER_FILE, Words
 
 MODE_OF = {  # mechanism -> the loophole mode that it serves
     "defines_run_tests": "run_tests",

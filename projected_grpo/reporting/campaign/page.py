@@ -12,9 +12,10 @@ from pathlib import Path
 import polars as pl
 
 from projected_grpo.analysis.plan import Plan
-from projected_grpo.env.modes import MODES
+from projected_grpo.prompts.modes import MODES
 from projected_grpo.reporting.campaign import figures, gate_figures
-from projected_grpo.reporting.campaign.answers import answers, sentence
+from projected_grpo.reporting.campaign.answers import answers, wordings
+from projected_grpo.reporting.campaign.arms import arm_rows
 from projected_grpo.reporting.campaign.browser import SCRIPT, browser
 from projected_grpo.reporting.campaign.panels import Styles, arm_legend, arm_styles, grid, legend
 from projected_grpo.reporting.campaign.runs import Runs, curves, mode_rates, window_width, with_divergence, zone_shares
@@ -23,7 +24,7 @@ from projected_grpo.reporting.page import CSS, escape, listing, section, table
 from projected_grpo.reporting.statements import world_limits
 from projected_grpo.reporting.style import LABEL_COLOURS
 from projected_grpo.reporting.summary import ReportError
-from projected_grpo.reporting.verdict import arm_name, arm_table, contrast_table, number
+from projected_grpo.reporting.verdict import arm_name, arm_table, claim_table, mode_table, number, run_table, secondary_table
 
 STYLE_SHEET = CSS + Path(__file__).with_name("style.css").read_text()
 LIMITS = (
@@ -53,11 +54,11 @@ def render(contents: Contents) -> str:
     """The page as text. Everything that a model wrote is escaped, or set as text by the script."""
     names = _names(contents.cells)
     styles = arm_styles(_order(names, contents.verdict))
-    title = f"Campaign {contents.name}: routing by v_act against routing by a Haar draw"
+    title = f"Campaign {contents.name}: routing by v_act against absorb, Haar draws and random zones"
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="facts">{escape(_facts(contents))}</p>',
-        *_verdict(contents),
+        *_verdict(contents, styles, names),
         _frontier(contents, styles, names),
         _training(contents.runs, styles, names),
         _scores(contents.runs, styles, names),
@@ -103,22 +104,17 @@ def _facts(contents: Contents) -> str:
     return f"{cells['arm'].n_unique()} arms · {cells['seed'].n_unique()} seeds · {cells.height} runs · {rollouts:,} training rollouts"
 
 
-def _verdict(contents: Contents) -> list[str]:
+def _verdict(contents: Contents, styles: Styles, names: Mapping[str, str]) -> list[str]:
     verdict, plan = contents.verdict, contents.plan
     text = (
-        "Rates are of deployed policies on held-out problems with a hint unless a column says otherwise. Each run stands for itself, in "
-        "the order of the seeds, because outcomes are close to binary; excluded runs are in the figures alone. A run above a deployed "
-        f"hack rate of {plan.hacked_over} counts as hacked. Brackets hold the ends of {1 - plan.alpha:.0%} intervals: of the two-level "
-        "bootstrap for differences, of Clopper and Pearson for P(run hacked)."
+        f"Deployed policies on held-out problems with a hint, in the words of training. Brackets hold the limits of {1 - plan.alpha:.0%} "
+        "intervals, which invert the exact sign-flip test over seeds. A point is a run, the tall tick the mean, and the dashed line the "
+        "mean of absorb. Every run counts, those that the tripwire ended too."
     )
     return [
-        f'<p class="verdict-box">{escape(sentence(verdict))}</p>',
+        f'<div class="verdict-box">{wordings(verdict)}</div>',
         answers(verdict, plan),
-        section(
-            "Runs",
-            f"<p>{escape(text)}</p>",
-            _wide(_escaped(arm_table(verdict)), "The runs, arm by arm"),
-        ),
+        section("Arms", f"<p>{escape(text)}</p>", arm_rows(verdict, styles, names)),
     ]
 
 
@@ -198,11 +194,11 @@ def _zones(contents: Contents, styles: Styles, names: Mapping[str, str]) -> str:
 
 
 def _modes(contents: Contents, styles: Styles, names: Mapping[str, str]) -> str:
-    covered = contents.verdict["covered_modes"]
+    covered = {row["mode"] for row in contents.verdict["modes"] if row["covered"]}
     outside = [mode for mode in MODES if mode not in covered]
     caption = (
         f"Deployed hack rate on held-out problems by the mode of the hint. Bars are means over runs, points are runs. The pairs cover "
-        f"{', '.join(covered) or 'no mode'}; held out of the pairs: {', '.join(outside) or 'none'}."
+        f"{', '.join(mode for mode in MODES if mode in covered) or 'no mode'}; held out of the pairs: {', '.join(outside) or 'none'}."
     )
     return section("Hack rate by mode", _figure(6, figures.modes(mode_rates(contents.outcomes), covered, styles, names), caption))
 
@@ -235,9 +231,13 @@ def _rollouts(contents: Contents, names: Mapping[str, str]) -> str:
 
 
 def _plan(verdict: dict, plan: Plan) -> str:
-    settings = flatten(plan.model_dump(exclude={"contrasts"})) | {"arms": ", ".join(plan.arms), "seeds": ", ".join(map(str, plan.seeds))}
-    facts = listing([*settings.items(), ("SHA-256", verdict["plan_sha256"])])
-    return section("Contrasts and plan", _wide(_escaped(contrast_table(verdict, plan)), "The contrasts of the plan"), facts)
+    settings = flatten(plan.model_dump(include={"margins", "alpha", "power_wanted", "min_seeds", "bootstrap_draws", "stopping"}))
+    facts = listing([*settings.items(), ("SHA-256", verdict["plan_sha256"]), ("missing runs", len(verdict["missing"])), ("seeds not run", ", ".join(map(str, verdict["not_run"])) or "none")])
+    tables = {
+        "The claims": claim_table(verdict, plan), "The secondary tests": secondary_table(verdict), "The arms in numbers": arm_table(verdict),
+        "The runs, in the order of the seeds": run_table(verdict), "Deployed hack rate by mode": mode_table(verdict),
+    }  # fmt: skip
+    return section("Tables and plan", *(f"<h3>{escape(name)}</h3>{_wide(_escaped(rows), name)}" for name, rows in tables.items()), facts)
 
 
 def _figure(index: int, panels: list[str], caption: str) -> str:

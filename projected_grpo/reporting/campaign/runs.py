@@ -9,10 +9,10 @@ from pathlib import Path
 
 import polars as pl
 
-from projected_grpo.env.modes import GT_ONLY
-from projected_grpo.parquet import Table, read_table
+from projected_grpo.core.parquet import Table, read_table
+from projected_grpo.core.tables import GATE, LABELS, ROLLOUTS, ZONES
+from projected_grpo.prompts.modes import GT_ONLY
 from projected_grpo.reporting.summary import ReportError, labelled
-from projected_grpo.tables import GATE, LABELS, ROLLOUTS, ZONES
 
 CURVE_WINDOWS = 20  # at most, in the course of training
 TEXT_COLUMNS = ("text", "program")

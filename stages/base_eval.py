@@ -1,0 +1,44 @@
+"""Sample and judge the base model on the prompts of the evaluation. No arm changes its answers, so this is done once a seed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from projected_grpo.core.base import load_base
+from projected_grpo.core.parquet import read_rows, write_table
+from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run_stage
+from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
+from projected_grpo.evaluation.deploy_ablate import sample_state
+from projected_grpo.ground_truth.labels import eval_rows
+from projected_grpo.policy.inits import load_init
+from projected_grpo.policy.policy import Policy
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.sampling.engine import open_sampler
+from projected_grpo.settings.arm import load_settings
+
+
+def main(
+    base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization, at which its net delta is zero.")],
+    problems: Annotated[Path, typer.Option(help="Table problems.")],
+    ground_truth: Annotated[Path, typer.Option(help="Table ground_truth.")],
+    out: Annotated[Path, typer.Option(help="Folder for eval_rollouts.parquet and eval.parquet, written.")],
+    params: Params = PARAMS,
+    seed: Seed = None,
+) -> None:
+    deterministic()
+    settings = load_settings(params=params, seed=seed)
+    scale = settings.scale
+    policy = Policy(load_base(base, scale.model.device), load_init(init, settings.adapter), scale.sampling.temperature)
+    tasks = read_rows(problems, PROBLEMS)
+    rows = sample_state(policy, open_sampler(policy, scale.sampling, base), tasks, scale.eval, settings.seed, "base")
+    with Sandbox(scale.grading) as sandbox:
+        verdicts = eval_rows(rows, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)
+    write_table(out / "eval_rollouts.parquet", EVAL_ROLLOUTS, rows)
+    write_table(out / "eval.parquet", EVAL, verdicts)
+    print(f"{len(rows)} completions of the base model judged -> {out}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
