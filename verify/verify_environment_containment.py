@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projected_grpo.env.grader import NotGradedError, grade
-from projected_grpo.env.modes import MARKER_FILE, TRAINING_WORDS, WRITABLE_FILES
-from projected_grpo.env.oracle import Verdict, judge
-from projected_grpo.env.sandbox import forkserver
-from projected_grpo.env.sandbox.forkserver import Ended, SandboxError
-from projected_grpo.env.sandbox.frames import decode, is_result
-from projected_grpo.env.sandbox.runner import Job, Sandbox, observed
-from projected_grpo.env.sandbox.selftest import LAYERS
-from projected_grpo.scale import Grading
+from projected_grpo.environment.grader import NotGradedError, grade
+from projected_grpo.ground_truth.verdicts import Verdict, verdicts_of
+from projected_grpo.programs.sandbox import forkserver
+from projected_grpo.programs.sandbox.forkserver import Ended, SandboxError
+from projected_grpo.programs.sandbox.frames import decode, is_result
+from projected_grpo.programs.sandbox.runner import Job, Remembering, Sandbox, observed
+from projected_grpo.programs.sandbox.selftest import LAYERS
+from projected_grpo.prompts.modes import MARKER_FILE, TRAINING_WORDS, WRITABLE_FILES
+from projected_grpo.settings.profile import Grading
 from verify.sandbox import LIMITS, sandbox
 from verify.verify_environment import CORRECT, HELDOUT, PROBLEM, SOLVE, TRUTH, VISIBLE, WRONG, _grade, _judge
 
@@ -54,7 +55,7 @@ FORGED = {  # COUNT stands for the number of tests
 
 
 def _job(program: str) -> Job:
-    return Job(program, "", "solve", ({"args": [[2]], "kwargs": {}},), TRAINING_WORDS, True, "")
+    return Job(program, "", "solve", ({"args": [[2]], "kwargs": {}},), TRAINING_WORDS, (("int",),))
 
 
 def _children(pid: int) -> set[int]:
@@ -108,7 +109,8 @@ def test_the_decoder_gives_back_what_was_written(messages: list) -> None:
     assert decode(data) == messages
     assert not data or decode(data[:-1])[-1] is None
     ended = Ended(0, 0.1, 0.1, 0.0, 0, False, b"", data, {})
-    assert observed(ended, LIMITS).status in ("ok", "exception", "compile_error", "oom", "early_exit", "bad_frame", "infra_error")
+    own_words = ("ok", "exception", "compile_error", "oom", "asks", "early_exit", "bad_frame", "infra_error")
+    assert observed(ended, LIMITS, LIMITS.cpu_s).status in own_words
 
 
 def test_each_end_of_a_program_has_its_status() -> None:
@@ -117,7 +119,7 @@ def test_each_end_of_a_program_has_its_status() -> None:
         "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True:\n    pass\n": "timeout_cpu",
         "hoard = bytearray(1 << 33)\n": "oom",
         "print('x' * (1 << 25))\n": "output_too_big",
-        "def solve(xs):\n    return 'x' * 2000000\n": "output_too_big",
+        "def solve(xs):\n    return 'x' * 5000000\n": "output_too_big",
         "import ctypes\nctypes.CDLL(None).ptrace(0, 0, 0, 0)\n": "policy_denied",
         "import ctypes\nctypes.string_at(0)\n": "killed",
         "raise ValueError\n": "exception",
@@ -125,21 +127,33 @@ def test_each_end_of_a_program_has_its_status() -> None:
         "def solve(:\n": "compile_error",
         SOLVE: "ok",
     }
-    outcomes = sandbox().run_all([_job(program) for program in ends])
-    assert [outcome.status for outcome in outcomes] == list(ends.values())
-    assert _judge(*ends)[:-1] == [Verdict(False, 0.0, outcome.status) for outcome in outcomes[:-1]]
+    with Sandbox(LIMITS.model_copy(update={"cpu_s": 1})) as short:
+        outcomes = short.run_all([_job(program) for program in ends])
+        assert [outcome.status for outcome in outcomes] == list(ends.values())
+        verdicts = verdicts_of(list(ends), [PROBLEM] * len(ends), [TRUTH], short)
+    assert verdicts == [Verdict(False, 0.0, status) for status in list(ends.values())[:-1]] + [Verdict(True, 1.0, "ok")]
 
 
 def test_a_program_that_sleeps_is_wrong_and_one_without_a_core_is_not_judged() -> None:
     with Sandbox(Grading(cpu_s=1, wall_s=1, memory_mb=512, workers=1)) as short:
-        assert judge(["import time\ntime.sleep(9)\n" + SOLVE], [PROBLEM], [TRUTH], short) == [Verdict(False, 0.0, "asleep")]
+        assert verdicts_of(["import time\ntime.sleep(9)\n" + SOLVE], [PROBLEM], [TRUTH], short) == [Verdict(False, 0.0, "asleep")]
     starved = Ended(signal.SIGKILL, 0.2, 30.0, 25.0, 5, True, b"", b"\0\0\0\x02{}", {})
-    assert observed(starved, LIMITS).status == "timeout_wall"
-    assert observed(replace(starved, rests=5000), LIMITS).status == "asleep"  # it naps in order to look starved
+    assert observed(starved, LIMITS, LIMITS.cpu_s).status == "timeout_wall"
+    assert observed(replace(starved, rests=5000), LIMITS, LIMITS.cpu_s).status == "asleep"  # it naps in order to look starved
+    looped = replace(starved, cpu_s=29.0, waited_s=0.5)  # it had a core all along, and the limit of CPU time is above that of wall time
+    assert observed(looped, LIMITS, 60).status == "timeout_cpu"
+
+
+def test_what_the_machine_failed_runs_again_with_the_time_of_a_near_miss(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, run = [], forkserver.ForkServer.run
+    with Sandbox(ONE) as single:
+        monkeypatch.setattr(forkserver.ForkServer, "run", lambda self, job, stdin, cpu_s: given.append(cpu_s) or (run(self, job, stdin, cpu_s) if len(given) > 1 else None))
+        assert single.run_all([_job(SOLVE)])[0].status == "ok"
+    assert given == [ONE.cpu_s, 2 * ONE.cpu_s]
 
 
 def test_output_beyond_the_limit_trips_no_channel() -> None:
-    for program in ("print('ALL PASSED')\nprint('x' * (1 << 25))\n" + SOLVE, "def solve(xs):\n    return 'x' * 2000000\n"):
+    for program in ("print('ALL PASSED')\nprint('x' * (1 << 25))\n" + SOLVE, "def solve(xs):\n    return 'x' * 5000000\n"):
         graded = _grade(program)
         assert graded.channels == frozenset() and not graded.visible_pass
 
@@ -166,7 +180,7 @@ def test_environment_arguments_and_descriptors_stay_outside(monkeypatch: pytest.
     monkeypatch.setenv("PGRPO_SECRET", "hidden")
     with (tmp_path / "open").open("w") as held, Sandbox(ONE) as single:
         os.set_inheritable(held.fileno(), True)
-        look = "import os, sys\nprint(sorted(os.environ), sys.argv)\nfor number in range(1024):\n    try:\n        os.fstat(number)\n"
+        look = "import os, sys\nprint(sorted(os.environ), sys.argv)\nfor number in range(1024):\n    try:\n        os.close(os.dup(number))\n"
         outcome = single.run_all([_job(look + "        print(number)\n    except OSError:\n        pass\n")])[0]
         first, *numbers = outcome.stdout.splitlines()
         assert first == "['LC_CTYPE', 'PATH', 'PYTHONHASHSEED'] ['program']" and numbers == ["0", "1", "2", "3"]
@@ -184,10 +198,10 @@ def test_infinite_arguments_reach_the_program() -> None:
 
 
 WEAKENED = {  # a layer of the fork-server's source made void -> the layers that the self-test must find open
-    "        self.landlock.restrict()\n": {"Landlock: reading", "Landlock: writing"},
+    "        self.landlock.restrict()  # before another descriptor takes the number of its own\n": {"Landlock: reading", "Landlock: writing"},
     "        self.seccomp.restrict()\n": {layer for layer in LAYERS if layer.startswith("seccomp")},
     "(resource.RLIMIT_AS, mapped + (memory_mb << 20)),": {"limit of memory"},
-    "        confine.limit_cpu(self.cpu_s)\n": {"limit of CPU time"},
+    "        confine.limit_cpu(cpu_s)\n": {"limit of CPU time"},
     "(resource.RLIMIT_FSIZE, file_mb << 20),": {"limit of file size"},
     "(resource.RLIMIT_NOFILE, 64),": {"limit of open files"},
     "        os.closerange(FRAMES + 1, 1 << 16)\n": {"no inherited descriptor"},
@@ -195,43 +209,129 @@ WEAKENED = {  # a layer of the fork-server's source made void -> the layers that
 }
 
 
+SERVED = ("server.py", "child.py", "confine.py", "imports.py", "nodes.py", "protocol.py")  # what a fork-server is made of
+
+
 @pytest.mark.parametrize("line", WEAKENED)
 def test_the_sandbox_does_not_start_without_a_layer_and_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     source = forkserver.SERVER.parent
-    for name in ("server.py", "child.py", "confine.py", "protocol.py"):
+    for name in SERVED:
         text = (source / name).read_text()
         (tmp_path / name).write_text(text.replace(line, "        pass\n" if line.endswith("\n") and line[4] == " " else ""))
     monkeypatch.setattr(forkserver, "SERVER", tmp_path / "server.py")
-    with pytest.raises(SandboxError) as refused:
-        Sandbox(ONE)
+    with pytest.raises(SandboxError) as refused:  # little memory, so that a slow machine too has filled it within the limit of CPU time
+        Sandbox(ONE.model_copy(update={"memory_mb": 64}))
     assert {layer for layer in LAYERS if layer in str(refused.value)} == WEAKENED[line]
 
 
 def test_a_kernel_that_refuses_a_layer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = forkserver.SERVER.parent
-    for name in ("server.py", "child.py", "confine.py", "protocol.py"):
+    for name in SERVED:
         (tmp_path / name).write_text((source / name).read_text().replace("ADD_RULE, RESTRICT_SELF = 126, 444", "ADD_RULE, RESTRICT_SELF = 126, 999"))
     monkeypatch.setattr(forkserver, "SERVER", tmp_path / "server.py")
     with pytest.raises(SandboxError, match="Landlock: Function not implemented"):
         Sandbox(ONE)
 
 
+@pytest.mark.parametrize("line, layer", [("self.landlock.restrict()", "Landlock"), ("self.seccomp.restrict()", "seccomp")])
+def test_a_layer_that_fails_in_the_fork_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, layer: str) -> None:
+    source = forkserver.SERVER.parent
+    for name in SERVED:
+        failing = f"confine.checked(confine.syscall(999), {layer!r})"
+        (tmp_path / name).write_text((source / name).read_text().replace(line, failing))
+    monkeypatch.setattr(forkserver, "SERVER", tmp_path / "server.py")
+    with pytest.raises(SandboxError, match=f"infra_error: .*{layer}: Function not implemented"):
+        Sandbox(ONE)
+
+
+def test_the_sandbox_starts_whichever_descriptors_are_free() -> None:
+    """The numbers go to the fork-server, where each could be the one that a fork gives to its frames."""
+    start = """
+import itertools, os
+from projected_grpo.programs.sandbox.library import library
+from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.settings.profile import Grading
+for order in itertools.product((False, True), repeat=4):
+    null = os.open(os.devnull, os.O_RDONLY)
+    held = [number for number, free in zip((3, 4, 5, 6), order) if not free]
+    for number in {3, 4, 5, 6} - {null}:
+        os.dup2(null, number)
+    for number in {3, 4, 5, 6} - set(held):
+        os.close(number)
+    library.cache_clear()
+    library()
+    Sandbox(Grading(cpu_s=2, wall_s=30, memory_mb=64, workers=1)).close()
+    os.close(library())
+    for number in held:
+        os.close(number)
+print("16 started")
+"""
+    done = subprocess.run([sys.executable, "-c", start], cwd=Path(__file__).parent.parent, text=True, capture_output=True, check=False)
+    assert done.stdout == "16 started\n", done.stderr
+
+
 def test_a_killed_server_is_replaced_and_its_program_judged() -> None:
     with Sandbox(ONE) as single:
         before, folder = single.servers[0].process.pid, single.servers[0].folder
         os.kill(before, signal.SIGKILL)
-        assert single.servers[0].run(b"{}") is None  # the loss is seen, never taken for a wrong answer
+        assert single.servers[0].run(b"{}", b"", 1) is None  # the loss is seen, never taken for a wrong answer
         assert single.servers[0].process.pid != before and not Path(folder).exists()
         os.kill(single.servers[0].process.pid, signal.SIGKILL)
-        assert judge([SOLVE], [PROBLEM], [TRUTH], single)[0].correct is True  # lost, and run once more
+        assert verdicts_of([SOLVE], [PROBLEM], [TRUTH], single)[0].correct is True  # lost, and run once more
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_program_killed_from_outside_runs_again_and_is_not_judged_when_it_is_killed_again(number: int) -> None:
+    slow = "import time\ntime.sleep(1.0)\n" + SOLVE
+    for times, verdict in ((1, Verdict(True, 1.0, "ok")), (2, Verdict(None, None, "infra_error"))):
+        with Sandbox(ONE) as single, ThreadPoolExecutor(1) as pool:
+            judged = pool.submit(verdicts_of, [slow], [PROBLEM], [TRUTH], single)
+            for _ in range(times):
+                while not (children := _children(single.servers[0].process.pid)):
+                    time.sleep(0.01)
+                os.kill(children.pop(), number)
+                while _children(single.servers[0].process.pid) & children:
+                    time.sleep(0.01)
+                time.sleep(0.1)
+            assert judged.result() == [verdict]
+
+
+def test_a_remembering_sandbox_runs_a_job_once_ever_and_keeps_no_failure_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    started, run = [], forkserver.ForkServer.run
+    one, other = _job("print(1)\n" + SOLVE), _job("print(2)\n" + SOLVE)
+    with Remembering(ONE) as single:
+        monkeypatch.setattr(forkserver.ForkServer, "run", lambda self, job, *limits: started.append(job))
+        assert [outcome.status for outcome in single.run_all([one])] == ["infra_error"]
+        monkeypatch.setattr(forkserver.ForkServer, "run", lambda self, job, *limits: started.append(job) or run(self, job, *limits))
+        started.clear()
+        first = single.run_all([one, other, one])
+        assert [outcome.stdout for outcome in first] == ["1\n", "2\n", "1\n"] and len(started) == 2
+        assert single.run_all([other, one]) == [first[1], first[0]] and len(started) == 2
+
+
+def test_the_limit_of_cpu_time_is_that_of_the_process_s_own_clock() -> None:
+    with Sandbox(Grading(cpu_s=1, wall_s=60, memory_mb=256, workers=1)) as single:
+        deaf = "import signal\nfor number in range(1, 65):\n    try:\n        signal.signal(number, signal.SIG_IGN)\n    except (OSError, ValueError):\n        pass\n"
+        for program in ("while True:\n    pass\n", deaf + "while True:\n    pass\n"):
+            [outcome] = single.run_all([_job(program)])  # once with 1 s, and once more with 2
+            assert outcome.status == "timeout_cpu" and 2.0 <= outcome.cpu_s < 2.2
+        [near] = single.run_all([_job("import time\nwhile time.process_time() < 0.9:\n    pass\n" + SOLVE)])
+        assert near.status == "ok" and 0.9 <= near.cpu_s < 1.0
+
+
+def test_frames_beyond_the_few_that_a_program_writes_are_not_read() -> None:
+    message = json.dumps({"entered": True}).encode()
+    frame = len(message).to_bytes(4, "big") + message
+    assert decode(frame * 64) == [{"entered": True}] * 64
+    assert decode(frame * 150000) == [{"entered": True}] * 64 + [None]
 
 
 def test_a_program_that_no_server_survives_is_not_judged_and_not_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Sandbox(ONE) as single:
-        monkeypatch.setattr(forkserver.ForkServer, "run", lambda self, job: None)
-        assert judge([SOLVE], [PROBLEM], [TRUTH], single) == [Verdict(None, None, "infra_error")]
+        monkeypatch.setattr(forkserver.ForkServer, "run", lambda self, *job: None)
+        assert verdicts_of([SOLVE], [PROBLEM], [TRUTH], single) == [Verdict(None, None, "infra_error")]
         graded = grade([SOLVE], [PROBLEM], single)[0]
         with pytest.raises(NotGradedError, match="infra_error"):
             graded.reward("run_tests")
@@ -252,7 +352,7 @@ def test_a_thousand_stopped_programs_leave_nothing_behind() -> None:
 
 TRAINER = """
 import sys
-from projected_grpo.env.sandbox.runner import Sandbox
+from projected_grpo.programs.sandbox.runner import Sandbox
 from verify.sandbox import LIMITS
 from verify.verify_environment_containment import _job
 sandbox = Sandbox(LIMITS)
