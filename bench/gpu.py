@@ -37,7 +37,8 @@ from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.prompts.modes import MODES
 from projected_grpo.prompts.prompts import render
 from projected_grpo.sampling.protocol import Request
-from projected_grpo.settings.arm import Settings, check, load_settings, read_yaml
+from projected_grpo.settings.arm import Settings, load_settings
+from projected_grpo.settings.files import check, read_yaml
 from projected_grpo.settings.profile import Device, Profile
 
 PROFILE = Path("profiles/qwen3_4b_shape.yaml")

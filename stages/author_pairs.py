@@ -19,7 +19,6 @@ def main(
     pairs: Annotated[Path, typer.Option(help="Table pairs, written.")],
     audit: Annotated[Path, typer.Option(help="Table pair_audit, written.")],
     irrelevant: Annotated[Path, typer.Option(help="Table pairs of an irrelevant contrast, written.")],
-    again: Annotated[list[Path], typer.Option(help="The table pairs under a name that an arm which uses it asks for; repeat.")],
 ) -> None:
     settings = load_settings().scale.pairs
     rows, placebo = select_pairs(settings.selector), select_pairs(settings.irrelevant)
@@ -28,8 +27,6 @@ def main(
     write_table(pairs, PAIRS, rows)
     write_table(audit, PAIR_AUDIT, audited)
     write_table(irrelevant, PAIRS, placebo)
-    for path in again:
-        write_table(path, PAIRS, rows)
     Console().print(_summary(settings.selector, audited))
 
 

@@ -1,4 +1,4 @@
-"""Make the base model, a plain transformers folder: pretrained (toy), converted, fetched from a hub, or random at a shape."""
+"""Make the base model, a plain transformers folder: pretrained (toy), converted, from a hub or a folder, or random at a shape."""
 
 import time
 from collections.abc import Callable
@@ -32,6 +32,8 @@ def main(
         gguf.fetch_and_convert(model, out)
     elif model.kind == "hub":
         hub.fetch_and_save(model, out)
+    elif model.kind == "folder":
+        hub.copy_and_save(model, out)
     else:
         write_shape(model, [row["statement"] for row in rows], out)
 

@@ -2,7 +2,8 @@
 its verdict and report.
 
 A cell is finished when DVC has its outputs; finished cells are skipped, a killed one resumes from its last checkpoint,
-and a cell that fails does not stop the others. The plan must be committed before the first run.
+and a cell that fails does not stop the others. The plan must be committed before the first run. A campaign without a plan has no
+verdict: its cells are put into a table and printed.
 """
 
 import json
@@ -21,6 +22,7 @@ from dvc.repo import Repo
 from projected_grpo.core.machine import available_memory
 from projected_grpo.core.runtime import run_stage
 from projected_grpo.settings.campaign import Campaign, CampaignError, load_campaign
+from stages import collect_cells, show_cells
 from stages.ray_cells import connect, run_cells
 
 BASE = "evaluate_base"  # of a seed
@@ -29,14 +31,16 @@ DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="Folder of the campaign: dvc.yaml, params.yaml, plan.md.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the campaign: dvc.yaml, params.yaml, and plan.md where it has a verdict.")],
     seed: Annotated[list[str], typer.Option(help="Only the cells of this seed, and no verdict; repeat the option.")] = [],
     workers: Annotated[int | None, typer.Option(help="Cells at once; without it as many as cores and memory allow.", min=1)] = None,
     ray: Annotated[str | None, typer.Option(help="In place of --workers: address of a Ray cluster that runs the cells.")] = None,
     remote: Annotated[str | None, typer.Option(help="With --ray: DVC remote that the cluster's nodes reach.")] = None,
 ) -> None:
     campaign = load_campaign(folder / "params.yaml")
-    require_committed(folder / "plan.md")
+    plan = folder / "plan.md"
+    if plan.exists():
+        require_committed(plan)
     pipeline = folder / "dvc.yaml"
     if unknown := sorted(set(seed) - set(campaign.seeds)):
         raise CampaignError(f"--seed {unknown[0]}: the campaign has {', '.join(campaign.seeds)}")
@@ -59,8 +63,11 @@ def main(
         shared += [stage for of_one in stages.values() for stage in of_one]
     if changed := unfinished(pipeline, stages):
         raise CampaignError(f"{', '.join(changed)}: their code or settings changed while they ran; set them back or start again")
-    if not seed:
+    if not seed and plan.exists():
         reproduce(str(pipeline))
+    elif not seed:
+        collect_cells.main(folder / "params.yaml", folder / "cells", folder / "arms", folder / "cells.parquet", folder / "outcomes.parquet")
+        show_cells.main([folder])
 
 
 def reproduce(*targets: str) -> None:

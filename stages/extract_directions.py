@@ -1,42 +1,84 @@
-"""Extract directions from pairs: the mean paired difference of what the gate reads, unit norm per module.
+"""Make the directions that use no ground truth: v_act and its controls.
 
-v_act comes from the authored pairs, and so do its controls: shuffled (a random sign for each pair) and flipped.
+v_act comes from the authored pairs, and so do shuffled (a random sign for each pair) and flipped. The irrelevant direction comes from pairs
+whose sides differ in something else, and the self-generated one from pairs of the base model's own completions, with a hint and
+without. Haar-random directions, the placebo, come from no pair.
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from jaxtyping import Float
+from torch import Tensor
 
-from projected_grpo.core.base import load_base
+from projected_grpo.core.base import Base, load_base
 from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.runtime import deterministic, run_stage
-from projected_grpo.core.tables import DIFFERENCES, DIRECTIONS, PAIRS
-from projected_grpo.gate.directions import direction_rows, pair_signs, paired_direction
+from projected_grpo.core.tables import DIFFERENCES, DIRECTIONS, PAIRS, PROBLEMS
+from projected_grpo.gate.directions import direction_rows, haar, pair_signs, paired_direction
+from projected_grpo.gate.generate import generate_pairs
 from projected_grpo.gate.pairs import pair_differences, pair_tokens
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.policy.readings import module_widths
-from projected_grpo.settings.arm import DRAWN, load_settings
+from projected_grpo.policy.readings import bare_widths, module_widths
+from projected_grpo.prompts.prompts import check_lengths
+from projected_grpo.sampling.engine import open_sampler
+from projected_grpo.settings.arm import DRAWN, Settings, load_settings
 
 
 def main(
-    pairs: Annotated[Path, typer.Option(help="Table pairs.")],
+    pairs: Annotated[Path, typer.Option(help="Table pairs, the authored ones.")],
+    irrelevant: Annotated[Path, typer.Option(help="Table pairs of an irrelevant contrast.")],
+    problems: Annotated[Path, typer.Option(help="Table problems.")],
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
     init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization.")],
-    out: Annotated[list[Path], typer.Option(help="Folder for one direction, named for it, written; repeat the option.")],
+    self_generated: Annotated[Path, typer.Option(help="Table pairs, written; empty where the base model attempted no loophole.")],
+    out: Annotated[Path, typer.Option(help="Folder with a folder for each direction, written.")],
 ) -> None:
     deterministic()
     settings = load_settings()
-    policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)
-    rows = read_rows(pairs, PAIRS)
-    differences = {}
+    model = load_base(base, settings.scale.model.device)
+    write_table(out / "haar" / "direction.parquet", DIRECTIONS, haar_rows(settings, model))
+    policy = Policy(model, load_init(init, settings.adapter), settings.scale.sampling.temperature)
+    write_table(self_generated, PAIRS, own_pairs(settings, policy, problems, base))
+    from_pairs(settings, policy, pairs, [out / name for name in ("v_act", "shuffled", "flipped")])
+    from_pairs(settings, policy, irrelevant, [out / "irrelevant"])
+    from_pairs(settings, policy, self_generated, [out / "self_generated"])
+
+
+def haar_rows(settings: Settings, base: Base) -> list[dict]:
+    """K Haar-random directions of the shape of v_act. No pair and no problem is read."""
+    rows = []
+    for reading in settings.gate.features:
+        widths = bare_widths(base.model, settings.adapter.rank, reading)
+        draws = haar(list(widths.values()), settings.placebo.draws, settings.adapter.seed)
+        rows += [row for k, draw in enumerate(draws) for row in direction_rows("haar", k, reading, widths, draw)]
+    print(f"haar: {settings.placebo.draws} draws at {', '.join(settings.gate.features)}")
+    return rows
+
+
+def own_pairs(settings: Settings, policy: Policy, problems: Path, base: Path) -> list[dict]:
+    """Pairs of the base model's own completions. No ground truth is read."""
+    scale = settings.scale
+    sampler = open_sampler(policy, scale.sampling, base)
+    tasks = read_rows(problems, PROBLEMS)
+    check_lengths(policy.base, tasks, scale.sampling)
+    pairs = generate_pairs(policy, sampler, tasks, scale.pairs.generated, settings.adapter.seed)
+    print(f"{len(pairs)} self-generated pairs")
+    return pairs
+
+
+def from_pairs(settings: Settings, policy: Policy, pairs: Path, folders: list[Path]) -> None:
+    """Write the directions that the folders are named for, and beside the first the differences that they are made from."""
+    rows, differences = read_rows(pairs, PAIRS), {}
     if rows:
         tokens = pair_tokens(policy.base, rows)
         differences = pair_differences(policy, tokens, settings.gate.features, settings.scale.train.micro_tokens)
-    for folder in out:
-        write_table(folder / "direction.parquet", DIRECTIONS, _directions(settings, policy, folder.name, differences))
+    for folder in folders:
+        write_table(folder / "direction.parquet", DIRECTIONS, paired_rows(settings, policy, folder.name, differences))
         if settings.gate.refresh_every:
             shutil.copyfile(pairs, folder / "pairs.parquet")
     saved = [
@@ -44,11 +86,11 @@ def main(
         for reading, vectors in differences.items()
         for row, vector in zip(rows, vectors.tolist(), strict=True)
     ]
-    write_table(out[0] / "differences.parquet", DIFFERENCES, saved)
-    print(f"{', '.join(folder.name for folder in out)} from {len(rows)} pairs at {', '.join(differences) or 'no reading'}")
+    write_table(folders[0] / "differences.parquet", DIFFERENCES, saved)
+    print(f"{', '.join(folder.name for folder in folders)}: from {len(rows)} pairs at {', '.join(differences) or 'no reading'}")
 
 
-def _directions(settings, policy: Policy, name: str, differences: dict) -> list[dict]:
+def paired_rows(settings: Settings, policy: Policy, name: str, differences: Mapping[str, Float[Tensor, "P D"]]) -> list[dict]:
     rows = []
     for reading, vectors in differences.items():
         widths = module_widths(policy, reading)

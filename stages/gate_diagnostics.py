@@ -23,7 +23,7 @@ Scores = dict[tuple[str, int], np.ndarray]  # (direction, draw) -> (N,)
 def main(
     train: Annotated[Path, typer.Option(help="Folder of train_arm: rollouts, gate and features.")],
     labels: Annotated[Path, typer.Option(help="Table labels.")],
-    directions: Annotated[list[Path], typer.Option(help="Direction files; repeat the option.")],
+    directions: Annotated[Path, typer.Option(help="Folder with a folder for each direction.")],
     out: Annotated[Path, typer.Option(help="Table diagnostics, written.")],
     zones: Annotated[Path, typer.Option(help="Table zones, written.")],
     params: Params = PARAMS,
@@ -32,7 +32,8 @@ def main(
     settings = load_settings(params=params, seed=seed)
     gated = _gated(train, labels)
     features = pl.from_arrow(read_table(train / "features.parquet", FEATURES))
-    named = {(row["reading"], row["direction"], row["draw"]): row["vector"] for path in directions for row in _vectors(path)}
+    files = sorted(directions.glob("*/direction.parquet")) if len(features) else []  # a slim archive has no readings
+    named = {(row["reading"], row["direction"], row["draw"]): row["vector"] for path in files for row in _vectors(path)}
     rows, shares = [], []
     for reading in settings.gate.features:
         at = gated.join(features.filter(reading=reading), "rollout_id", how="left", maintain_order="left")

@@ -16,7 +16,7 @@ from projected_grpo.settings.arm import load_settings
 
 def main(
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
-    pairs: Annotated[Path, typer.Option(help="Table pairs, read where the initialization is made from pairs.")],
+    pairs: Annotated[Path, typer.Option(help="Table pairs, the authored ones, read where the initialization is made from pairs.")],
     out: Annotated[Path, typer.Option(help="Folder for init.safetensors, written.")],
 ) -> None:
     deterministic()

@@ -16,17 +16,20 @@ from typing import Annotated
 import typer
 from pyarrow import parquet
 
+from projected_grpo.core.base import load_base
 from projected_grpo.core.errors import InputError
 from projected_grpo.core.parquet import read_rows, write_table
-from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.runtime import deterministic, run_stage
 from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PAIRS, PROBLEMS, ROLLOUTS
 from projected_grpo.ground_truth.labels import eval_rows, label
+from projected_grpo.policy.inits import load_init
+from projected_grpo.policy.policy import Policy
 from projected_grpo.problems.pairs import audit_pairs, select_pairs
 from projected_grpo.programs.sandbox.runner import Remembering, Sandbox
 from projected_grpo.reporting.archive import unpack
 from projected_grpo.reporting.changes import label_changes, rate_changes, verdict_changes
-from projected_grpo.reporting.saved import DIRECTION_NAMES, MODEL, RUN_FACTS, Run, Saved, add_direction, fetch
-from projected_grpo.settings.arm import load_settings
+from projected_grpo.reporting.saved import MODEL, RUN_FACTS, Run, Saved, add_direction, fetch
+from projected_grpo.settings.arm import Settings, load_settings
 from projected_grpo.settings.campaign import load_campaign
 from stages import collect_cells, extract_directions, gate_diagnostics, offline_gate, report, report_campaign, verdict
 from stages.label_rollouts import write_labels
@@ -63,14 +66,13 @@ def main(
             if chosen:
                 audit_pairs(chosen, pairs)
                 write_table(NEW_PAIRS, PAIRS, chosen)
-                extract_directions.main(NEW_PAIRS, *MODEL, [DIRECTIONS / name for name in FROM_PAIRS])
+                extract_again(load_settings())
                 for path in MODEL:
                     shutil.rmtree(path)
             tables = read_rows(ARTIFACTS / "problems.parquet", PROBLEMS), read_rows(ARTIFACTS / "ground_truth.parquet", GROUND_TRUTH)
-            scored = [DIRECTIONS / name / "direction.parquet" for name in dict.fromkeys([*DIRECTION_NAMES, *beside])]
             with Remembering(load_settings(params=saved.runs[0].params).scale.grading) as sandbox:
                 for run in saved.runs:
-                    analyse(run, *tables, sandbox, scored)
+                    analyse(run, *tables, sandbox)
             lacks = saved.campaign and len(load_campaign(saved.campaign / "params.yaml").cells) - len(saved.runs)
             with redirect_stdout(StringIO() if lacks else sys.stdout):
                 summarise(saved, [DIRECTIONS / name for name in beside])
@@ -85,7 +87,15 @@ def main(
     print(f"{len(saved.runs)} runs -> {out}")
 
 
-def analyse(run: Run, problems: list[dict], truths: list[dict], sandbox: Sandbox, directions: list[Path]) -> None:
+def extract_again(settings: Settings) -> None:
+    """v_act and its controls from the new pairs, at the untrained policy."""
+    deterministic()
+    base, init = MODEL
+    policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)
+    extract_directions.from_pairs(settings, policy, NEW_PAIRS, [DIRECTIONS / name for name in FROM_PAIRS])
+
+
+def analyse(run: Run, problems: list[dict], truths: list[dict], sandbox: Sandbox) -> None:
     """Write the labels, the 2x2 and the diagnostics of a run in place of the saved ones. Without saved readings, the diagnostics
     are those of the score that routed alone."""
     labels, train = run.home / "labels.parquet", run.home / "train"
@@ -94,7 +104,7 @@ def analyse(run: Run, problems: list[dict], truths: list[dict], sandbox: Sandbox
     completions = read_rows(run.home / "eval_rollouts.parquet", EVAL_ROLLOUTS)
     write_table(run.home / "eval.parquet", EVAL, eval_rows(completions, problems, truths, sandbox))
     print(f"{run.arm} with seed {run.seed}: labelled and judged", flush=True)
-    gate_diagnostics.main(train, labels, directions if has_readings(run) else [], run.home / "diagnostics.parquet", run.home / "zones.parquet", run.params)
+    gate_diagnostics.main(train, labels, DIRECTIONS, run.home / "diagnostics.parquet", run.home / "zones.parquet", run.params)
 
 
 def has_readings(run: Run) -> bool:

@@ -2,7 +2,7 @@
 
 Outputs are written only at the end. A killed run resumes from its last checkpoint, which lies outside of DVC's outputs, and a
 finished one that is asked again writes its outputs anew.
-torchrun takes the beginning of one of its own options for that option, so none here is one (--start, --monitor).
+torchrun takes the beginning of one of its own options for that option, so none here is one.
 """
 
 import json
@@ -19,7 +19,7 @@ from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run_stage, scratch_root
 from projected_grpo.core.tables import DEMONSTRATIONS, PAIRS, PROBLEMS, ZONE_NAMES
-from projected_grpo.gate.directions import PAIRED, load_direction
+from projected_grpo.gate.directions import load_direction
 from projected_grpo.gate.pairs import pair_tokens
 from projected_grpo.gate.zones import Gate
 from projected_grpo.grpo import ranks
@@ -30,12 +30,12 @@ from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.monitors import open_monitor
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.origin import AdapterError
-from projected_grpo.policy.policy import ADAPTER_FILE, Policy
+from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.prompts.prompts import check_lengths
 from projected_grpo.sampling.engine import open_sampler
-from projected_grpo.settings.arm import load_settings
+from projected_grpo.settings.arm import PAIRED, load_settings
 
 ROOMS = ("core", "environment", "gate", "grpo", "policy", "programs", "prompts", "sampling", "settings")
 MEMORY_ALONE = {"sampling": {"rows"}, "train": {"micro_tokens", "recompute_layers"}}  # of the scale; results differ by rounding
@@ -46,12 +46,7 @@ def main(
     problems: Annotated[Path, typer.Option(help="Table problems.")],
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
     init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization.")],
-    direction: Annotated[Path, typer.Option(help="Folder of the direction; it holds its pairs too where training refreshes.")],
-    cut_pairs: Annotated[Path, typer.Option(help="Table pairs: those whose scores set the cuts; empty where none do.")],
-    demonstrations: Annotated[Path, typer.Option(help="Table demonstrations; empty where the curriculum has none.")],
-    heal_pairs: Annotated[Path, typer.Option(help="Table pairs: those that training heals on; empty where it does not.")],
-    start: Annotated[Path, typer.Option("--warm-start", help="Folder of the adapter that training starts from, or starts/zero.")],
-    monitor: Annotated[Path, typer.Option("--monitor-folder", help="Folder of the arm's kind of monitor.")],
+    arm: Annotated[Path, typer.Option(help="Folder of what the arm reads, by the stage arm.")],
     out: Annotated[Path, typer.Option(help="Folder for adapter/, tables and run.json, written.")],
     params: Params = PARAMS,
     seed: Seed = None,
@@ -65,24 +60,24 @@ def main(
     policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)
     if train.recompute_layers:
         policy.recompute_layers()
-    warm_start(policy, start, settings.uses_ground_truth)
-    widths = module_widths(policy, settings.gate.reading)
-    aim, file = settings.gate, direction / "direction.parquet"
-    aimed = load_direction(file, aim.direction, aim.draw, aim.reading, widths)
-    gate = Gate(settings.gate, aimed, widths)
+    if (arm / "warm_start").exists():
+        warm_start(policy, arm / "warm_start", settings.uses_ground_truth)
+    aim = settings.gate
+    widths = module_widths(policy, aim.reading)
+    gate = Gate(aim, load_direction(arm / "direction.parquet", aim.direction_name, aim.draw, aim.reading, widths), widths)
     tasks = read_rows(problems, PROBLEMS)
     check_lengths(policy.base, tasks, settings.scale.sampling, curriculum.inoculate)  # those of the evaluation too, before any training
     rows = [row for row in tasks if row["split"] == "train"]
     cuts = direction_pairs = pool = clean = None
-    if settings.gate.cuts == "pairs":
-        cuts = pair_tokens(policy.base, read_rows(cut_pairs, PAIRS))
-    if settings.gate.refresh_every and settings.gate.direction in PAIRED:
-        direction_pairs = pair_tokens(policy.base, read_rows(direction / "pairs.parquet", PAIRS))
+    if aim.cuts == "pairs":
+        cuts = pair_tokens(policy.base, read_rows(arm / "cut_pairs.parquet", PAIRS))
+    if aim.refresh_every and aim.direction in PAIRED:
+        direction_pairs = pair_tokens(policy.base, read_rows(arm / "direction_pairs.parquet", PAIRS))
     if curriculum.until_step:
-        pool = Demonstrations.load(read_rows(demonstrations, DEMONSTRATIONS), rows, policy.base, settings)
+        pool = Demonstrations.load(read_rows(arm / "demonstrations.parquet", DEMONSTRATIONS), rows, policy.base, settings)
     if curriculum.heal_epochs:
-        clean = pair_tokens(policy.base, read_rows(heal_pairs, PAIRS)).clean
-    inputs = [problems, base, init, direction, cut_pairs, demonstrations, heal_pairs, start, monitor]
+        clean = pair_tokens(policy.base, read_rows(arm / "heal_pairs.parquet", PAIRS)).clean
+    inputs = [problems, base, init, arm]
     if settings.monitor.kind == "judge" and not settings.monitor.judge_is_endpoint:
         inputs.append(Path(settings.monitor.judge))
     key = fingerprint(settings.model_dump_json(exclude={"placebo": True, "scale": MEMORY_ALONE}), inputs, CODE)
@@ -91,12 +86,12 @@ def main(
     if checkpoints:
         print(f"{checkpoints.steps()} steps are done, by checkpoints of these settings, inputs, code and number of threads", flush=True)
     progress = Progress(train.steps)
-    ground_truth = ["--problems", str(problems), "--ground-truth", str(monitor / "ground_truth.parquet")]
+    ground_truth = ["--problems", str(problems), "--ground-truth", str(arm / "ground_truth.parquet")]
     same_settings = ["--params", str(params), *(["--seed", str(seed)] if seed is not None else [])]
     command = [sys.executable, "-m", "stages.ground_truth_monitor", *ground_truth, *same_settings]
     with (
         Sandbox(settings.scale.grading) as sandbox,
-        open_monitor(settings, monitor, policy.base, gate.direction, command) as watching,
+        open_monitor(settings, arm, policy.base, gate.direction, command) as watching,
     ):
         sampler = open_sampler(policy, settings.scale.sampling, base)
         trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, sandbox, sampler, pool, watching)
@@ -120,17 +115,11 @@ def main(
 
 
 def warm_start(policy: Policy, folder: Path, uses_ground_truth: bool) -> None:
-    """Load the adapter of `folder`; a folder with a README and nothing else is the zero start. Raises AdapterError.
+    """Load the adapter of `folder`. Raises AdapterError.
 
     Only what is trained is loaded, so decay still pulls toward the initialization. An arm that does not itself use ground truth
     takes no adapter that was trained with it.
     """
-    if not folder.is_dir():
-        raise AdapterError(
-            f"{folder}: is no folder; curriculum.warm_start names a folder with {ADAPTER_FILE}, or starts/zero"
-        )
-    if {path.name for path in folder.iterdir()} == {"README.md"}:
-        return
     policy.load(folder)
     if policy.origin.uses_ground_truth and not uses_ground_truth:
         raise AdapterError(

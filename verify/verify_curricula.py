@@ -14,7 +14,7 @@ from projected_grpo.policy.policy import ADAPTER_FILE
 from projected_grpo.settings.arm import load_settings
 from verify.verify_dvc import HEAL, POOL, WITH_HEAL, WITH_POOL
 from verify.verify_pipeline import kill_when, tables, train
-from verify.workspace import dvc, edit
+from verify.workspace import dvc, edit, gather_arm
 from verify.workspace import run as run_command
 
 
@@ -30,9 +30,8 @@ def test_a_whole_curriculum_killed_in_training_and_while_it_heals_ends_with_the_
     edit(params, POOL, WITH_POOL)
     edit(params, HEAL, WITH_HEAL)
     edit(params, "warm_start: starts/zero", "warm_start: starts/earlier")
-    inputs = ["--warm-start", "starts/earlier", "--demonstrations", "artifacts/demonstrations/demonstrations.parquet"]
-    inputs += ["--heal-pairs", "artifacts/heal/pairs.parquet"]
-    done = run_command([*train(tmp_path / "whole"), *inputs], workspace)
+    gather_arm(workspace)
+    done = run_command(train(tmp_path / "whole"), workspace)
     assert "retain-heal: " in done.stdout
     shutil.rmtree(workspace / ".scratch")  # so that the other run begins anew
     repro = [sys.executable, "-m", "dvc", "repro", "--single-item", "train_arm"]
@@ -57,7 +56,8 @@ def test_healing_reaches_both_blocks_where_rank_2r_deploys_as_one(workspace, tmp
     edit(workspace / "profiles/smoke.yaml", "  steps: 6", "  steps: 1")
     run_command(train(tmp_path / "plain"), workspace)
     edit(workspace / "params.yaml", HEAL, WITH_HEAL)
-    run_command([*train(tmp_path / "healed"), "--heal-pairs", "artifacts/heal/pairs.parquet"], workspace)
+    gather_arm(workspace)
+    run_command(train(tmp_path / "healed"), workspace)
     plain, healed = (load_file(tmp_path / name / "adapter" / ADAPTER_FILE) for name in ("plain", "healed"))
     changed = {name: (tensor != healed[name]) for name, tensor in plain.items()}
     rank = load_settings(workspace).adapter.rank

@@ -146,7 +146,7 @@ def test_a_demonstration_that_the_policy_could_not_have_written_is_none():
     assert len(kept) == sum(length <= limit for length in lengths.values()) and max(map(len, kept)) == limit
     with pytest.raises(DemonstrationError, match="no hack demonstration of a known mode has at most 3 tokens; raise"):
         Demonstrations.load(pool(), training_problems(), base, settings(DEMOS, max_new_tokens=3))
-    with pytest.raises(DemonstrationError, match="'toy-.*' is no training problem; run build_demonstrations again"):
+    with pytest.raises(DemonstrationError, match="'toy-.*' is no training problem; run make_problems again"):
         Demonstrations.load(pool(), training_problems()[1:], base, settings(DEMOS))
 
 

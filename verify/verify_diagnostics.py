@@ -38,8 +38,8 @@ def diagnose(folder: Path, run: tuple) -> tuple[list[dict], list[dict]]:
     for table, rows in ((GATE, gate), (ROLLOUTS, rollouts), (FEATURES, features)):
         write_table(folder / "train" / f"{table.name}.parquet", table, rows)
     write_table(folder / "labels.parquet", LABELS, labels)
-    write_table(folder / "direction.parquet", DIRECTIONS, direction_rows("v_act", 0, "bottleneck", {"module": 1}, torch.tensor([-1.0])))
-    main(folder / "train", folder / "labels.parquet", [folder / "direction.parquet"], folder / "diagnostics.parquet", folder / "zones.parquet")
+    write_table(folder / "directions/v_act/direction.parquet", DIRECTIONS, direction_rows("v_act", 0, "bottleneck", {"module": 1}, torch.tensor([-1.0])))
+    main(folder / "train", folder / "labels.parquet", folder / "directions", folder / "diagnostics.parquet", folder / "zones.parquet")
     return read_rows(folder / "diagnostics.parquet", DIAGNOSTICS), read_rows(folder / "zones.parquet", ZONES)
 
 

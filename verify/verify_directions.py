@@ -1,7 +1,6 @@
 """Directions: v_act against its definition, pooling over the completion alone, Haar draws uniform on the sphere."""
 
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths, read_deployed
 from projected_grpo.settings.arm import load_settings
 from verify.tiny import RANK, tiny_policy
-from verify.workspace import edit, run
+from verify.workspace import dvc, edit
 
 
 def bottlenecks_by_hand(policy, tokens, start):
@@ -199,9 +198,8 @@ def test_directions_of_gradients_are_extracted_at_the_temperature_of_training(fi
     shutil.copytree(finished["v_act"], workspace, symlinks=True)
     edit(workspace / "params.yaml", r"features: \[bottleneck\]", "features: [bottleneck, gradient]")
     edit(workspace / "profiles/smoke.yaml", "temperature: 1.0", "temperature: 0.7")
-    artifacts, out = workspace / "artifacts", tmp_path / "v_act"
-    inputs = ["--pairs", "artifacts/pairs.parquet", "--base", "artifacts/base", "--init", "artifacts/init"]
-    run([sys.executable, "-m", "stages.extract_directions", *inputs, "--out", str(out)], workspace)
+    artifacts, out = workspace / "artifacts", workspace / "artifacts/directions/v_act"
+    dvc(workspace, "repro", "--single-item", "extract_directions")
     settings = load_settings(workspace)
 
     def expected(temperature: float) -> tuple[torch.Tensor, dict[str, int]]:

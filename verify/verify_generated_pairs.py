@@ -6,7 +6,7 @@ import torch
 
 from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import read_rows
-from projected_grpo.core.tables import DIAGNOSTICS, DIFFERENCES, PAIRS
+from projected_grpo.core.tables import DIAGNOSTICS, DIFFERENCES
 from projected_grpo.environment.mechanism import mechanisms
 from projected_grpo.gate import generate
 from projected_grpo.gate.directions import load_directions
@@ -100,5 +100,3 @@ def test_the_pipeline_makes_all_directions_at_the_saved_reading(finished):
     cosines = found["shuffled"] @ found["v_act"][0] / len(widths)
     assert cosines.abs().max() < 0.9 and (cosines > 0).any() and (cosines < 0).any()
     assert abs(float(found["irrelevant"][0] @ found["v_act"][0]) / len(widths)) < 0.9
-    assert read_rows(folder / "cuts/pairs.parquet", PAIRS) == read_rows(folder / "pairs.parquet", PAIRS)
-    assert read_rows(folder / "cuts/quantile.parquet", PAIRS) == []

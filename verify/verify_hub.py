@@ -6,10 +6,14 @@ from pathlib import Path
 
 import polars
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from projected_grpo.base_models.hub import copy_and_save
+from projected_grpo.core.base import ModelError
 from projected_grpo.problems import authored
 from projected_grpo.prompts.modes import MODES
-from projected_grpo.settings.profile import AuthoredProblems
+from projected_grpo.settings.profile import AuthoredProblems, FolderModel
 from verify.hub import COMMIT, hub, outcomes
 from verify.verify_models import contents, written
 
@@ -107,3 +111,22 @@ def test_problems_of_a_hub_dataset_are_read_at_a_commit(asked):
     assert "has no owner/other" in asked["no set"] and "check problems.path" in asked["no set"]
     assert "found hf://datasets/owner/set@main/five.jsonl, expected hf://datasets/OWNER/NAME@COMMIT/FILE" in asked["unpinned"]
     assert f"beforehand `hf download owner/set absent.jsonl --repo-type dataset --revision {COMMIT}`" in asked["no file, offline"]
+
+
+def test_a_folder_s_model_is_taken_as_it_is_and_anything_else_is_refused(shape, tmp_path):
+    def copy(path: Path, out: Path, dtype: str = "float32") -> None:
+        copy_and_save(FolderModel(kind="folder", device="cpu", path=str(path), dtype=dtype), out)
+
+    copy(shape, tmp_path / "base")
+    for name in ("model.safetensors", "tokenizer.json", "config.json", "chat_template.jinja"):
+        assert contents(tmp_path / "base")[name] == contents(shape)[name]
+    copy(shape, tmp_path / "half", "bfloat16")
+    assert {tensor.dtype for tensor in load_file(tmp_path / "half/model.safetensors").values()} == {torch.bfloat16}
+    repositories = served(shape, tmp_path)
+    with pytest.raises(ModelError, match="absent: found no config.json; set model.path"):
+        copy(tmp_path / "absent", tmp_path / "out")
+    with pytest.raises(ModelError, match="plain: its tokenizer has no chat template.* set model.path"):
+        copy(repositories["owner/plain-text"], tmp_path / "out")
+    with pytest.raises(ModelError, match="(?s)broken: transformers cannot load a causal language model.* check model.path"):
+        copy(repositories["owner/broken"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

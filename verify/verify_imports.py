@@ -17,14 +17,12 @@ TIERS = [  # the house, from its ground up: a room imports from those below it a
 LIBRARY = sorted(Path("projected_grpo").rglob("*.py"))
 STAGES = sorted(path for path in Path("stages").glob("*.py") if path.stem != "__init__")
 ORACLE_FREE = [
-    "train_arm", "init_adapter", "build_probe", "build_judge", "extract_directions", "generate_pairs", "build_haar_placebo",
-    "build_demonstrations", "author_pairs",
-    "empty_inputs", "base_model",
+    "train_arm", "init_adapter", "extract_directions", "build_demonstrations", "author_pairs", "base_model",
 ]  # fmt: skip
 
 WITH_A_MODEL = {
-    "base_eval", "base_model", "build_haar_placebo", "build_probe", "deploy_ablate_eval", "export_adapter", "extract_directions", "extract_oracle",
-    "generate_pairs", "init_adapter", "reanalyse", "serve_check", "train_arm",
+    "base_eval", "base_model", "deploy_ablate_eval", "export_adapter", "extract_directions", "extract_oracle", "init_adapter",
+    "reanalyse", "serve_check", "train_arm",
 }  # fmt: skip
 SLOW = {  # library -> the stages that import it; a stage starts seconds later with one of them
     "torch": WITH_A_MODEL | {"offline_gate"},

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from projected_grpo.settings.arm import check, read_yaml
+from projected_grpo.settings.files import check, read_yaml
 from projected_grpo.settings.profile import Profile
 from projected_grpo.words.memory import Lever, MemoryShortage, advises, forward_lever, sampling_lever, shortage
 

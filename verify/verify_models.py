@@ -17,7 +17,8 @@ from projected_grpo.core.errors import ProblemError
 from projected_grpo.problems import authored
 from projected_grpo.prompts.modes import GT_ONLY, MODES
 from projected_grpo.prompts.prompts import SYSTEM, check_lengths, is_chat, prompt_text, render
-from projected_grpo.settings.arm import SettingsError, check, load_settings, read_yaml
+from projected_grpo.settings.arm import load_settings
+from projected_grpo.settings.files import SettingsError, check, read_yaml
 from projected_grpo.settings.profile import AuthoredProblems, LocalSampling, Profile, ShapeModel
 from verify.workspace import PROFILE, copy_project, edit, run
 

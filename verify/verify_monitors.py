@@ -15,7 +15,7 @@ from projected_grpo.grpo.monitors import DirectionMonitor, ProbeMonitor, labelle
 from projected_grpo.grpo.records import rollout_rows, step_row
 from projected_grpo.grpo.rollouts import Rollouts, Seen
 from projected_grpo.settings.arm import load_settings
-from stages.build_judge import QUESTION
+from stages.arm import QUESTION
 from verify.monitors import clusters, command, flags, folder, rollouts  # noqa: F401  command and folder are fixtures
 from verify.tiny import tiny_policy
 
@@ -80,7 +80,7 @@ def test_exploited_is_routed_correct_is_kept_and_the_rest_absorbed():
 
 def test_each_kind_opens_its_own_monitor(folder, tmp_path, command):
     settings, base = load_settings(), tiny_policy(moved=False).base
-    (tmp_path / "prompt.txt").write_text(QUESTION)
+    (tmp_path / "judge_question.txt").write_text(QUESTION)
     fit(*clusters(5, 0, apart=1.0), 0.05)[0].save(tmp_path)
 
     def opened(kind: str, **changes) -> type:

@@ -43,19 +43,15 @@ from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import load_settings
 from verify import forks
 from verify.sandbox import sandbox
-from verify.workspace import PROJECT, copy_project, dvc, edit, environment, run
+from verify.workspace import PROJECT, copy_project, dvc, edit, environment, gather_arm, run
 
 TABLES = ("rollouts", "gate", "features", "steps")
 SHORT_PROMPTS = ("max_prompt_tokens: 96", "max_prompt_tokens: 9")
 
 
-def train(out: Path, monitor: str = "none") -> list[str]:
-    inputs = {
-        "--problems": "artifacts/problems.parquet", "--base": "artifacts/base", "--init": "artifacts/init", "--direction": "artifacts/directions/v_act",
-        "--cut-pairs": "artifacts/cuts/quantile.parquet", "--demonstrations": "artifacts/demonstrations/none.parquet",
-        "--heal-pairs": "artifacts/heal/none.parquet", "--warm-start": "starts/zero", "--monitor-folder": f"artifacts/monitors/{monitor}",
-    }  # fmt: skip
-    return [sys.executable, "-m", "stages.train_arm", *(part for item in inputs.items() for part in item), "--out", str(out)]
+def train(out: Path) -> list[str]:
+    inputs = ["--problems", "artifacts/problems.parquet", "--base", "artifacts/base", "--init", "artifacts/init", "--arm", "artifacts/arm"]
+    return [sys.executable, "-m", "stages.train_arm", *inputs, "--out", str(out)]
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -72,9 +68,10 @@ def workspace(finished, tmp_path) -> Path:
     return Path(shutil.copytree(finished["v_act"], tmp_path / "workspace", symlinks=True, ignore=shutil.ignore_patterns(".scratch")))
 
 
-def train_whole(workspace: Path, out: Path, monitor: str = "none") -> None:
+def train_whole(workspace: Path, out: Path) -> None:
     """An uninterrupted run, whose checkpoints are forgotten."""
-    run(train(out, monitor), workspace)
+    gather_arm(workspace)
+    run(train(out), workspace)
     shutil.rmtree(workspace / ".scratch")
 
 
@@ -176,7 +173,7 @@ def kill_when(workspace: Path, command: list[str], appears: str, forked: bool = 
 def test_training_killed_and_killed_again_resumes_under_dvc_to_the_same_bytes_with_refresh(workspace, tmp_path):
     """The reference is an uninterrupted run; the other is killed at two checkpoints and finished by `dvc repro`."""
     edit(workspace / "params.yaml", "refresh_every: 0", "refresh_every: 2")
-    dvc(workspace, "repro", "extract_v_act")
+    dvc(workspace, "repro", "extract_directions")
     train_whole(workspace, tmp_path / "whole")
     repro = [sys.executable, "-m", "dvc", "repro", "--single-item", "train_arm"]
     kill_when(workspace, repro, "*/step-000002/state.pt", forked=False)
@@ -249,7 +246,7 @@ def set_arm(workspace: Path, policy: str, kind: str, use: str) -> None:
 def test_the_labelled_arm_routes_by_ground_truth_is_marked_and_resumes_to_the_same_bytes(workspace, tmp_path):
     """Killed with its monitor process at a checkpoint, finished by `dvc repro`, and compared with the arm before it."""
     set_arm(workspace, "labelled", "ground_truth", "none")
-    train_whole(workspace, tmp_path / "whole", "ground_truth")
+    train_whole(workspace, tmp_path / "whole")
     kill_when(workspace, [sys.executable, "-m", "dvc", "repro", "--single-item", "train_arm"], "*/step-000002/state.pt")
     (workspace / ".dvc/tmp/rwlock").unlink(missing_ok=True)
     dvc(workspace, "repro")
@@ -271,9 +268,9 @@ def test_the_labelled_arm_routes_by_ground_truth_is_marked_and_resumes_to_the_sa
 @pytest.mark.parametrize("kind, use", [("probe", "penalty"), ("judge", "screening")])
 def test_a_monitor_is_recorded_changes_advantages_and_resumes_to_the_same_bytes(workspace, tmp_path, kind, use):
     set_arm(workspace, "none", kind, use)
-    train_whole(workspace, tmp_path / "whole", kind)
-    kill_when(workspace, train(tmp_path / "resumed", kind), "*/step-000002/state.pt")
-    run(train(tmp_path / "resumed", kind), workspace)
+    train_whole(workspace, tmp_path / "whole")
+    kill_when(workspace, train(tmp_path / "resumed"), "*/step-000002/state.pt")
+    run(train(tmp_path / "resumed"), workspace)
     assert json.loads((tmp_path / "resumed/run.json").read_text())["resumed_from_step"] >= 2
     assert tables(tmp_path / "resumed") == tables(tmp_path / "whole")
     threshold = 0.5 if kind == "judge" else threshold_of_probe(workspace)
@@ -301,11 +298,24 @@ def threshold_of_probe(workspace: Path) -> float:
     """Of the workspace's probe, whose suspicion is high on the hack sides of the pairs that it was fitted on."""
     artifacts, settings = workspace / "artifacts", load_settings(workspace)
     policy = Policy(load_base(artifacts / "base", "cpu"), load_init(artifacts / "init", settings.adapter), 1.0)
-    probe = load_probe(artifacts / "monitors/probe", 14 * 8)
+    probe = load_probe(artifacts / "arm", 14 * 8)
     pairs = pair_tokens(policy.base, read_rows(artifacts / "pairs.parquet", PAIRS))
     hack, clean = (probe.suspicion(read_side(policy, side, ["bottleneck"], 1024)["bottleneck"]).mean() for side in (pairs.hack, pairs.clean))
     assert hack > 0.8 and clean < 0.2
     return float(probe.threshold)
+
+
+def test_an_arm_is_routed_by_a_table_of_the_user_s_own_as_by_one_of_ours(workspace, finished, tmp_path):
+    """The table holds v_act under another name."""
+    rows = read_rows(workspace / "artifacts/directions/v_act/direction.parquet", DIRECTIONS)
+    edit(workspace / "params.yaml", "direction: v_act", "direction: directions/mine.parquet")
+    write_table(workspace / "directions/mine.parquet", DIRECTIONS, rows)
+    gather_arm(workspace)
+    refused = run(train(tmp_path / "out"), workspace, check=False)
+    assert refused.returncode == 1 and "direction.parquet: holds the direction 'v_act', expected 'mine'" in refused.stderr
+    write_table(workspace / "directions/mine.parquet", DIRECTIONS, [row | {"direction": "mine"} for row in rows])
+    train_whole(workspace, tmp_path / "out")
+    assert tables(tmp_path / "out") == tables(finished["v_act"] / "artifacts/train")
 
 
 def test_a_checkpoint_of_other_settings_is_never_picked_up(workspace, finished, tmp_path):
@@ -392,7 +402,7 @@ def test_a_malformed_pair_file_names_the_pair_and_make_repro_puts_the_outputs_ba
 
 
 def remove_a_module(workspace: Path) -> None:
-    path = workspace / "artifacts/directions/v_act/direction.parquet"
+    path = workspace / "artifacts/arm/direction.parquet"
     rows = read_rows(path, DIRECTIONS)
     path.unlink()
     write_table(path, DIRECTIONS, [row for row in rows if row["module"] != rows[3]["module"]])
@@ -435,7 +445,7 @@ def test_bad_input_ends_with_one_clear_message_and_leaves_earlier_outputs_untouc
     assert tables(out) == before
 
 
-@pytest.mark.parametrize("stage", ["generate_pairs", "extract_oracle"])
+@pytest.mark.parametrize("stage", ["extract_directions", "extract_oracle"])
 def test_stages_that_sample_before_training_refuse_prompts_that_are_too_long_too(workspace, stage):
     edit(workspace / "profiles/smoke.yaml", *SHORT_PROMPTS)
     command = re.sub(r"^python", sys.executable, YAML(typ="safe").load(workspace / "dvc.yaml")["stages"][stage]["cmd"])

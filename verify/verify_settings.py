@@ -10,11 +10,11 @@ from ruamel.yaml import YAML
 
 from projected_grpo.core.seeds import derive_seed
 from projected_grpo.reporting.settings_page import settings_page
-from projected_grpo.settings.arm import Gate, Settings, SettingsError, load_settings
+from projected_grpo.settings.arm import Gate, Settings, load_settings
+from projected_grpo.settings.files import SettingsError
+from verify.workspace import edit
 
-DEMONSTRATED = [
-    ("curriculum.hack_demos", 1), ("curriculum.until_step", 5), ("curriculum.pool", "demonstrations"),
-]  # fmt: skip
+DEMONSTRATED = [("curriculum.hack_demos", 1), ("curriculum.until_step", 5)]
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 
@@ -112,7 +112,9 @@ def test_an_unknown_key_is_refused_by_file_and_key(root: Path, file: str, key: s
         ("params.yaml", "offline.memory_mb", 0.5),
         ("params.yaml", "curriculum.kl_limit", 0.0),
         ("params.yaml", "curriculum.warm_start", ""),
-        ("params.yaml", "curriculum.pool", "elsewhere"),
+        ("params.yaml", "curriculum.warm_start", "artifacts/train/adapter"),
+        ("params.yaml", "gate.direction", "directions/v_act.parquet"),
+        ("params.yaml", "gate.direction", "artifacts/directions/v_act/direction.parquet"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_range_is_refused_by_file_and_key(
@@ -245,34 +247,14 @@ def test_a_missing_params_file_is_refused_by_name(root: Path) -> None:
         ("params.yaml", [("gate.direction", "v_act"), ("gate.draw", 3)], ["'gate'", "gate.draw is 3", "v_act"]),
         (
             "params.yaml",
-            [("curriculum.hack_demos", 1), ("curriculum.pool", "demonstrations")],
+            [("curriculum.hack_demos", 1)],
             ["'curriculum'", "curriculum.until_step is 0", "set both, or both to 0"],
         ),
         ("params.yaml", [("gate.warmup", 9000)], ["'gate'", "gate.warmup is 9000", "gate.buffer holds 8192", "lower gate.warmup"]),
         ("params.yaml", [("curriculum.until_step", 5)], ["'curriculum'", "solve_demos is 0", "until_step is 5"]),
-        (
-            "params.yaml",
-            [("curriculum.solve_demos", 2), ("curriculum.until_step", 5)],
-            ["'curriculum'", "solve_demos is 2", "set curriculum.pool=demonstrations"],
-        ),
-        (
-            "params.yaml",
-            [("curriculum.pool", "demonstrations")],
-            ["'curriculum'", "solve_demos is 0", "set curriculum.pool=none"],
-        ),
         ("params.yaml", [*DEMONSTRATED, ("curriculum.known_modes", [])], ["'curriculum'", "names no mode", "hack_demos=0"]),
         ("params.yaml", [*DEMONSTRATED, ("curriculum.hack_demos", 7)], ["solve_demos is 7", "a group has 6", "lower them"]),
         ("params.yaml", [*DEMONSTRATED, ("curriculum.hack_demos", 9), ("gate.policy", "none")], ["is 9", "a group has 8"]),
-        (
-            "params.yaml",
-            [("curriculum.heal_epochs", 1)],
-            ["'curriculum'", "heal_epochs is 1", "set curriculum.heal_pairs=pairs"],
-        ),
-        (
-            "params.yaml",
-            [("curriculum.heal_pairs", "pairs")],
-            ["'curriculum'", "heal_epochs is 0", "set curriculum.heal_pairs=none"],
-        ),
         (
             "profiles/toy.yaml",
             [("train.group", 6), ("train.gen_deploy_frac", 0.25)],
@@ -348,3 +330,55 @@ def test_the_page_of_settings_is_made_from_the_code():
     assert set(rows) == {f"gate.{name}" for name in Gate.model_fields}
     assert rows["gate.half_life"][1:] == ["number over 0 or null", "`96.0`", "rollouts after which a score counts half in the quantiles; null: all count alike"]
     assert not any("|" in comment for row in rows.values() for comment in row)
+
+
+def _extending(root: Path, text: str, name: str = "mine") -> None:
+    (root / f"profiles/{name}.yaml").write_text(text)
+
+
+def test_a_profile_that_extends_another_has_its_settings_but_for_its_own(root: Path) -> None:
+    toy = load_settings(root).scale
+    edit(root / "params.yaml", "profile: toy", "profile: mine")
+    _extending(root, "extends: toy\ntrain: {steps: 7}\nproblems:\n  seed: 3\n")
+    mine = load_settings(root).scale
+    assert mine.train == toy.train.model_copy(update={"steps": 7}) and mine.problems == toy.problems.model_copy(update={"seed": 3})
+    assert mine.model_copy(update={"train": toy.train, "problems": toy.problems}) == toy
+    _extending(root, "extends: mine\ngrading: {workers: 5}\n", "third")
+    edit(root / "params.yaml", "profile: mine", "profile: third")
+    third = load_settings(root).scale
+    assert (third.train.steps, third.grading.workers, third.grading.cpu_s) == (7, 5, toy.grading.cpu_s)
+    whole = "extends: smollm2\nmodel: {kind: folder, device: cpu, path: models/mine, dtype: float32}\n"
+    _extending(root, whole, "third")  # a section of another kind stands alone
+    assert load_settings(root).scale.model.model_dump() == {"kind": "folder", "device": "cpu", "path": "models/mine", "dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("extends: toy\ntrain: {stepz: 7}\n", r"mine\.yaml: key 'train.stepz': unknown key"),
+        ("extends: toy\nmodel: {kind: folder, device: cpu, dtype: float32}\nproblems: {kind: authored}\n", r"mine\.yaml: key 'model.path': the key is missing"),
+        ("extends: absent\n", r"mine\.yaml: key 'extends': .*absent\.yaml does not exist; known profiles: .*toy"),
+        ("extends: 3\n", r"mine\.yaml: key 'extends': found 3, expected the name"),
+        ("extends: mine\n", r"mine\.yaml: key 'extends': mine extends this profile itself"),
+        ("extends: loop\n", r"loop\.yaml: key 'extends': mine extends this profile itself"),
+        ("extends: wrong\n", r"wrong\.yaml: key 'train.stepz': unknown key"),
+    ],
+)
+def test_a_profile_that_cannot_be_extended_is_refused_by_file_and_key(root: Path, text: str, message: str) -> None:
+    edit(root / "params.yaml", "profile: toy", "profile: mine")
+    _extending(root, text)
+    _extending(root, "extends: mine\n", "loop")
+    _extending(root, "extends: toy\ntrain: {stepz: 7}\n", "wrong")
+    with pytest.raises(SettingsError, match=message):
+        load_settings(root)
+
+
+def test_an_arm_may_be_routed_by_a_table_of_the_user_s_own(root: Path) -> None:
+    edit(root / "params.yaml", "direction: v_act", "direction: directions/mine.parquet")
+    settings = load_settings(root)
+    assert settings.gate.direction_name == "mine" and not settings.uses_ground_truth
+    edit(root / "params.yaml", "refresh_every: 0", "refresh_every: 5")
+    edit(root / "params.yaml", r"site: bottleneck", "site: output")
+    edit(root / "params.yaml", r"features: \[bottleneck\]", "features: [output]")
+    with pytest.raises(SettingsError, match="refresh_every is 5, but directions/mine.parquet is defined by no pair"):
+        load_settings(root)

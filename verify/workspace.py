@@ -39,7 +39,7 @@ def copy_project(workspace: Path, profile: str = "smoke") -> Path:
     """Tracked and new files of the project as the only commit of a new repository, set to `profile`."""
     listing = run(["git", "ls-files", "-co", "--exclude-standard"], PROJECT).stdout.splitlines()
     for name in listing:
-        if (PROJECT / name).is_file():
+        if (PROJECT / name).is_file() and not name.startswith(("campaigns/explore/", "campaigns/qwen3_4b/")):  # every command of DVC loads all cells
             (workspace / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, workspace / name)
     (workspace / "dvc.lock").unlink(missing_ok=True)
@@ -90,6 +90,14 @@ def run(command: list[str], folder: Path, check: bool = True, quiet: bool = True
 
 def dvc(workspace: Path, *arguments: str, check: bool = True, quiet: bool = True, forked: bool = True, **variables: str):
     return run([sys.executable, "-m", "dvc", *arguments], workspace, check, quiet, forked, **variables)
+
+
+def gather_arm(workspace: Path) -> None:
+    """Bring artifacts/arm up to the settings."""
+    shutil.rmtree(workspace / "artifacts/arm")
+    names = ("directions", "pairs.parquet", "demonstrations.parquet", "ground_truth.parquet", "base", "init")
+    inputs = [part for name in names for part in (f"--{name.partition('.')[0].replace('_', '-')}", f"artifacts/{name}")]
+    run([sys.executable, "-m", "stages.arm", *inputs, "--out", "artifacts/arm"], workspace)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from projected_grpo.core.seeds import derive_seed
 from projected_grpo.core.tables import DIRECTIONS
 
 T_LIMIT = 3.0  # of a coordinate's t statistic, where these replace the means
-PAIRED = ("v_act", "shuffled", "flipped", "irrelevant", "self_generated")  # extracted from pairs, and so again at a refresh
 
 
 class DirectionError(InputError):

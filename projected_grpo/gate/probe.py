@@ -44,7 +44,7 @@ def load_probe(folder: Path, width: int) -> Probe:
     try:
         probe = Probe(**load_file(path))
     except (OSError, SafetensorError, TypeError) as error:
-        raise ProbeError(f"{path}: cannot be read as a probe: {error}; the build_probe stage writes it") from error
+        raise ProbeError(f"{path}: cannot be read as a probe: {error}; the stage arm writes it") from error
     if len(probe.weight) != width:
         found = len(probe.weight)
         raise ProbeError(f"{path}: has {found} weights, expected {width}, the width of the reading; build the probe again")

@@ -46,7 +46,7 @@ class Demonstrations:
         curriculum, longest = settings.curriculum, settings.scale.sampling.max_new_tokens
         if foreign := {row["problem_id"] for row in rows} - {problem["problem_id"] for problem in problems}:
             raise DemonstrationError(
-                f"table demonstrations: problem '{min(foreign)}' is no training problem; run build_demonstrations again"
+                f"table demonstrations: problem '{min(foreign)}' is no training problem; run make_problems again"
             )
         pool: dict[tuple[str, str], list[Tokens]] = {}
         for row in rows:

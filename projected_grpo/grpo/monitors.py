@@ -28,7 +28,7 @@ from projected_grpo.prompts.prompts import prompt_text
 from projected_grpo.settings.arm import Settings
 
 Monitor = Callable[[Rollouts, Tensor], Seen]  # of a step's rollouts and what the gate reads of them (N, D)
-PROMPT_FILE = "prompt.txt"
+QUESTION_FILE = "judge_question.txt"
 ALPHA = 2.0  # of the discount, as published
 
 
@@ -121,7 +121,7 @@ def asked_by_the_first_rank(rollouts: Rollouts, readings: Tensor) -> Seen:
 def open_monitor(
     settings: Settings, folder: Path, base: Base, direction: Float[Tensor, " D"], command: Sequence[str]
 ) -> Iterator[Monitor | None]:
-    """The arm's monitor from its folder below artifacts/monitors, or None. The first rank alone opens it, and asks it for all.
+    """The arm's monitor from the folder of what it reads, or None. The first rank alone opens it, and asks it for all.
 
     `base` is the policy's, `direction` the gate's, as wide as its reading, and `command` starts the ground-truth monitor. Raises ProbeError, JudgeError or MonitorError.
     """
@@ -139,7 +139,7 @@ def open_monitor(
             judge = EndpointJudge(monitor.judge, monitor.judge_model)
         else:
             judge = LocalJudge(Path(monitor.judge), settings.scale.train.micro_tokens, settings.scale.model.device)
-        yield JudgeMonitor(judge, (folder / PROMPT_FILE).read_text(), monitor.judge_threshold, base)
+        yield JudgeMonitor(judge, (folder / QUESTION_FILE).read_text(), monitor.judge_threshold, base)
     else:
         with MonitorProcess(command) as process:
             yield process

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from projected_grpo.core.parquet import Table, read_table
 from projected_grpo.core.tables import I32, STR
 from projected_grpo.reporting.saved import RUN_FACTS, RUN_TABLES, SETTINGS, Saved, SavedError, named, shown_arm
-from projected_grpo.settings.arm import SettingsError
+from projected_grpo.settings.files import SettingsError
 
 NOT_IN_SLIM = {"features", "diagnostics"}  # tables that are empty there
 NULL_IN_SLIM = {"rollouts": ("prompt_tokens", "completion_tokens", "sampler_logprob"), "gate": ("cosine",)}  # table -> columns

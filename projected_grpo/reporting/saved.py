@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
@@ -34,8 +33,10 @@ from projected_grpo.core.tables import (
 )  # fmt: skip
 from projected_grpo.reporting.manifest import Arm
 from projected_grpo.reporting.verdict import arm_name
-from projected_grpo.settings.arm import Gate, SettingsError, load_settings
+from projected_grpo.settings.arm import DIRECTIONS as DIRECTION_NAMES
+from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.campaign import load_campaign
+from projected_grpo.settings.files import SettingsError
 
 WORKSPACE = "workspace"
 SETTINGS, PROFILES, RUN_FACTS = Path("params.yaml"), Path("profiles"), "train/run.json"
@@ -45,7 +46,6 @@ RUN_TABLES = {
     "train/rollouts": ROLLOUTS, "train/gate": GATE, "train/features": FEATURES, "train/steps": STEPS, "labels": LABELS,
     "eval_rollouts": EVAL_ROLLOUTS, "eval": EVAL, "diagnostics": DIAGNOSTICS, "zones": ZONES,
 }  # fmt: skip
-DIRECTION_NAMES = get_args(Gate.model_fields["direction"].annotation)
 SHARED_TABLES = {
     "problems": PROBLEMS, "ground_truth": GROUND_TRUTH, "pairs": PAIRS, "pair_audit": PAIR_AUDIT, "directions/v_act/differences": DIFFERENCES,
     **{f"directions/{name}/direction": DIRECTIONS for name in DIRECTION_NAMES},

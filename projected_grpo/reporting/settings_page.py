@@ -20,7 +20,8 @@ HEAD = """# Settings
 
 Made from the typed settings by `python -m stages.settings_page`; a gate compares. `params.yaml` says what makes an arm, and
 `profiles/<profile>.yaml` what makes a scale. A key is set for one run with `dvc exp run -S gate.direction=haar`, and one of a profile with
-`-S 'profiles/toy.yaml:train.steps=50'`. An unknown key, a missing one or a value of another type is an error that names file and key.
+`-S 'profiles/toy.yaml:train.steps=50'`. A profile that begins with `extends: toy` has the settings of `profiles/toy.yaml` but for those
+that it gives; a section that names another `kind` or `engine` is given whole. An unknown key, a missing one or a value of another type is an error that names file and key.
 """
 
 

@@ -9,38 +9,27 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import Field, field_validator, model_validator
 
-from projected_grpo.core.errors import InputError
 from projected_grpo.settings.curriculum import Curriculum
+from projected_grpo.settings.files import SettingsError, check, profile_path, read_profile, read_yaml
 from projected_grpo.settings.monitor import Monitor
 from projected_grpo.settings.profile import Count, Natural, Positive, Profile, Section
 
 Tail = Annotated[float, Field(ge=0.0, lt=0.5)]
+PAIRED = ("v_act", "shuffled", "flipped", "irrelevant", "self_generated")  # directions that are extracted from pairs
+DIRECTIONS = (*PAIRED, "haar", "oracle")
 DRAWN = ("haar", "shuffled")  # directions of which there are several draws
 PERMUTED = ("permuted_step", "permuted_sign", "permuted_prompt_sign")  # zones by the score, permuted within what the name says
 SCORED = ("route", *PERMUTED, "labelled_masses")  # policies in which the scores set the zones, or how many rollouts each has
 Reading = Literal["bottleneck", "residual", "output", "gradient"]
 
 
-WORDS = {  # in place of pydantic's, by type of the error
-    "extra_forbidden": "unknown key",
-    "missing": "the key is missing",
-    "model_type": "expected a section of keys",
-}
-
-
-class SettingsError(InputError):
-    """A settings file that cannot be used; the message names the file and the key."""
-
-
 class Gate(Section):
     policy: Literal[  # what decides the zones; none: rank 2r trains and deploys as one block
         "none", "absorb", "route", "permuted_step", "permuted_sign", "permuted_prompt_sign", "labelled", "labelled_masses"
     ]
-    direction: Literal["v_act", "haar", "shuffled", "flipped", "irrelevant", "self_generated", "oracle"]  # along which rollouts are scored
+    direction: str  # along which rollouts are scored: v_act, shuffled, flipped, irrelevant, self_generated, haar, oracle, or directions/NAME.parquet
     draw: Natural  # which draw of haar or shuffled; 0 for the others
     site: Literal["bottleneck", "residual", "output"]  # where the gate reads
     score: Literal["activation", "gradient"]  # gradient: of the completion's likelihood, at the bottleneck
@@ -62,6 +51,19 @@ class Gate(Section):
         """What the gate scores."""
         return "gradient" if self.score == "gradient" else self.site
 
+    @property
+    def direction_name(self) -> str:
+        """As the table directions has it."""
+        return Path(self.direction).stem
+
+    @field_validator("direction")
+    @classmethod
+    def _known(cls, direction: str) -> str:
+        own = re.fullmatch(r"directions/([\w-]+)\.parquet", direction)
+        if direction not in DIRECTIONS and not (own and own[1] not in DIRECTIONS):
+            raise ValueError(f"found {direction!r}, expected {', '.join(DIRECTIONS)}, or a table of your own, directions/NAME.parquet, of another name than these")
+        return direction
+
     @model_validator(mode="after")
     def _direction_acts(self) -> "Gate":
         if self.draw != 0 and self.direction not in DRAWN:
@@ -80,7 +82,7 @@ class Gate(Section):
     def _readings_agree(self) -> "Gate":
         if self.score == "gradient" and self.site != "bottleneck":
             raise ValueError(f"gate.score=gradient reads at the bottleneck, but gate.site is {self.site}; set it to bottleneck")
-        if self.refresh_every and self.direction in ("haar", "oracle") and self.reading != "bottleneck":
+        if self.refresh_every and self.direction not in PAIRED and self.reading != "bottleneck":
             raise ValueError(
                 f"gate.refresh_every is {self.refresh_every}, but {self.direction} is defined by no pair, and only at the "
                 f"bottleneck can it follow the weights; set gate.refresh_every=0 in all arms, or gate.site=bottleneck"
@@ -201,38 +203,9 @@ def load_settings(root: Path = Path("."), params: Path = Path("params.yaml"), se
     name = arm.get("profile")
     if not isinstance(name, str):
         raise SettingsError(f"{params}: key 'profile': found {name!r}, expected the name of a file in profiles/")
-    path = root / "profiles" / f"{name}.yaml"
-    if not path.exists():
-        known = sorted(p.stem for p in (root / "profiles").glob("*.yaml"))
-        raise SettingsError(f"{params}: key 'profile': {path} does not exist; known profiles: {', '.join(known)}")
     if "scale" in arm:
         raise SettingsError(f"{params}: key 'scale': unknown key; settings of a scale belong to profiles/*.yaml")
-    scale = check(Profile, read_yaml(path), path)
+    path = profile_path(root, name, f"{params}: key 'profile'")
+    scale = check(Profile, read_profile(path), path)
     settings = check(Settings, arm | {"scale": scale}, root / params)
     return settings if seed is None else settings.seeded(seed)
-
-
-def read_yaml(path: Path) -> dict:
-    """The mapping of settings in a file. Raises SettingsError."""
-    try:
-        data = YAML(typ="safe").load(path.read_text())
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise SettingsError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise SettingsError(f"{path}: found {type(data).__name__}, expected a mapping of settings")
-    return data
-
-
-def check(model: type[Section], data: dict, path: Path):
-    """The settings in `data`, which come from `path`. Raises SettingsError with a line for each key that does not fit."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            tagged = item["loc"][:1] in (("model",), ("problems",), ("sampling",))  # pydantic puts the kind after the section's name
-            parts = item["loc"][:1] + item["loc"][2:] if tagged else item["loc"]
-            key = f"key '{'.'.join(map(str, parts))}': " if parts else ""
-            found = "" if item["type"] in ("missing", "value_error") else f"; found {item['input']!r}"
-            lines.append(f"{path}: {key}{WORDS.get(item['type'], item['msg'].removeprefix('Value error, '))}{found}")
-        raise SettingsError("\n".join(lines)) from error

@@ -5,16 +5,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from projected_grpo.settings.arm import SettingsError, check, read_yaml
+from projected_grpo.settings.files import SettingsError, check, read_yaml
 from projected_grpo.settings.profile import Count, Section
 
 ARM_SECTIONS = ("gate", "monitor", "curriculum")  # what arms may differ in; all else is shared
-SHARED_KEYS = (  # directions and probe are made with them
-    *("gate.draw", "gate.extraction", "gate.features", "gate.refresh_every"),
-    "monitor.false_positive_rate",
-)
-ONE_CURRICULUM = {"pool": "none", "heal_pairs": "none", "warm_start": "starts/zero"}  # of every cell, by the campaign's dvc.yaml
-READINGS = {"site", "score"}  # of the gate: what it reads
+SHARED_KEYS = ("gate.draw", "gate.extraction", "gate.features", "gate.refresh_every")  # directions are made with them
 
 
 class CampaignError(SettingsError):
@@ -37,6 +32,7 @@ class Cell(Section):
 
 
 class Campaign(Section):
+    name: str  # of its folder, in dvc.yaml
     profile: str
     cpus: Count  # of one cell, as are the next two; they limit how many run at once
     gpus: Annotated[float, Field(ge=0.0)]  # on a Ray cluster; a part of one lets cells share it
@@ -65,13 +61,6 @@ class Campaign(Section):
                 raise ValueError(
                     f"arm.{name} sets {', '.join(shared)}, which all cells share; set it in the project's params.yaml"
                 )
-            if fixed := sorted(set(ONE_CURRICULUM) & set(arm.curriculum)):
-                raise ValueError(f"arm.{name} sets curriculum.{fixed[0]}, which the campaign's dvc.yaml sets to {ONE_CURRICULUM[fixed[0]]} in every cell; leave it out")
-            if arm.monitor.get("kind") == "probe" and (own := sorted(READINGS & set(arm.gate))):
-                raise ValueError(
-                    f"arm.{name} has a probe, which is fitted once for all cells on what the project's gate reads, and sets "
-                    f"gate.{own[0]}; leave that out, and set it in the project's params.yaml"
-                )
         return self
 
     @property
@@ -82,7 +71,10 @@ class Campaign(Section):
 
 def load_campaign(path: Path) -> Campaign:
     """Raises SettingsError, which names the file and the key."""
-    return check(Campaign, read_yaml(path), path)
+    campaign = check(Campaign, read_yaml(path), path)
+    if campaign.name != path.absolute().parent.name:
+        raise CampaignError(f"{path}: key 'name': found {campaign.name!r}, expected {path.absolute().parent.name!r}, the name of its folder")
+    return campaign
 
 
 def arm_params(campaign: Campaign, name: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -99,10 +91,6 @@ def arm_params(campaign: Campaign, name: str, params: dict[str, Any]) -> dict[st
         )
     if params["launch"] != "python":
         raise CampaignError(f"params.yaml: key 'launch': found {params['launch']!r}, expected 'python', as a cell is one process; set it back")
-    for key, wanted in ONE_CURRICULUM.items():
-        if params["curriculum"][key] != wanted:
-            found = params["curriculum"][key]
-            raise CampaignError(f"params.yaml: key 'curriculum.{key}': found {found!r}, expected {wanted!r}, with which cells train; set it back")
     arm = campaign.arm[name]
     changed = {section: params[section] | getattr(arm, section) for section in ARM_SECTIONS}
     return params | changed | {"seed": 0, "gate": changed["gate"] | {"draw": 0}}

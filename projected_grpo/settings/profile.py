@@ -66,6 +66,16 @@ class HubModel(Section):
     dtype: Dtype
 
 
+class FolderModel(Section):
+    """A causal language model with a chat template in a folder, as transformers saves it. DVC does not watch the folder: after a change of
+    its weights `dvc repro --force --single-item base_model` takes them over."""
+
+    kind: Literal["folder"]
+    device: Device
+    path: Annotated[str, Field(min_length=1)]
+    dtype: Dtype
+
+
 class ShapeModel(Section):
     """A Qwen3 of random weights, for throughput and memory at the shape of a model whose weights are not at hand."""
 
@@ -191,7 +201,7 @@ class Eval(Section):
 
 
 class Profile(Section):
-    model: Annotated[ToyModel | GgufModel | HubModel | ShapeModel, Field(discriminator="kind")]
+    model: Annotated[ToyModel | GgufModel | HubModel | FolderModel | ShapeModel, Field(discriminator="kind")]
     problems: Annotated[ToyProblems | AuthoredProblems | LeetcodeProblems, Field(discriminator="kind")]
     pairs: Pairs
     sampling: Annotated[LocalSampling | VllmSampling, Field(discriminator="engine")]
