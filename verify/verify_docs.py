@@ -1,5 +1,6 @@
 """What the documentation points at is there: every relative link with its anchor, every picture, every page in the site's navigation."""
 
+import ast
 import json
 import re
 from collections import Counter
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from rich.text import Text
 from ruamel.yaml import YAML
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -95,3 +97,21 @@ def test_the_readme_is_short_and_begins_with_a_command():
     text = (PROJECT / "README.md").read_text()
     assert len(text.splitlines()) <= README_LINES and len(text.split()) <= README_WORDS
     assert any(line.startswith("make repro") for line in text.splitlines()[: README_LINES // 3])
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_committed_run():
+    metrics = json.loads((PROJECT / "reports/metrics.json").read_text())
+    rates = f"{metrics['hack_rate_as_trained']:.0%} of held-out samples as trained and in {metrics['hack_rate']:.0%} deployed"
+    assert rates in " ".join((PROJECT / "README.md").read_text().split())
+
+
+def helps() -> Iterator[tuple[str, str]]:
+    for path in sorted((PROJECT / "stages").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "help" and isinstance(node.value, ast.Constant):
+                yield path.name, node.value.value
+
+
+def test_the_help_of_an_option_keeps_its_brackets():
+    """typer reads it as markup, in which a word in brackets is a style."""
+    assert [(name, text) for name, text in helps() if Text.from_markup(text).plain != text.replace("\\[", "[")] == []

@@ -48,10 +48,10 @@ figure svg { width: 100%; height: auto; display: block; }
 figure.narrow svg { max-width: 46rem; }
 figcaption { color: var(--quiet); font-size: .9rem; line-height: 1.45; margin-top: .6rem; max-width: 50rem; }
 figcaption b { color: var(--ink); }
-.columns { columns: 3 15rem; column-gap: 2rem; font-size: .85rem; }
+.columns { columns: 2 20rem; column-gap: 2rem; font-size: .85rem; }
 .columns div { display: flex; justify-content: space-between; gap: .8rem; border-bottom: 1px solid var(--hair);
   padding: .16rem 0; break-inside: avoid; }
-.columns span:last-child { font-variant-numeric: tabular-nums; text-align: right; overflow-wrap: anywhere; }
+.columns span:last-child { font-variant-numeric: tabular-nums; text-align: right; overflow-wrap: break-word; }
 .columns span:first-child { color: var(--quiet); }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(25rem, 100%), 1fr)); gap: .9rem; }
 .card { border: 1px solid var(--line); border-radius: 4px; padding: .65rem .8rem; break-inside: avoid; min-width: 0; }
