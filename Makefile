@@ -60,7 +60,7 @@ show: $(READY)
 
 docs: $(READY)
 	.venv/bin/uv pip install -q --python .venv/bin/python $(LINKS) $(TORCH_SOURCE) -r requirements.lock -r pyproject.toml --extra docs
-	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict -q
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict  # with -q it would not count the warnings
 	@echo "the pages are in site/index.html"
 
 $(READY): requirements.lock
