@@ -34,6 +34,7 @@ help:
 
 repro: $(READY)  # a stage that fails has lost its outputs to DVC by then; they are put back from the cache
 	dvc repro || { dvc checkout --quiet; exit 1; }
+	@echo "open reports/report.html; the next arm: source .venv/bin/activate; dvc exp run -S gate.direction=haar"
 
 test: $(READY)
 	PGRPO_TYPECHECK=1 pytest

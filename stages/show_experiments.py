@@ -16,6 +16,7 @@ from projected_grpo.reporting.statements import words
 
 MEASURED = ("hack_rate", "qmass", "solve_rate", "selectivity")
 ALONE = ("seed", "launch")
+LOCK = "requirements.lock"  # beside the paths with a folder, the one file among the dependencies that a row has too
 COMMON = ("Experiment", "rev", "typ", "Created", "parent", "State", "Executor")  # keys of a row that are DVC's own
 OWN_MESSAGE = "dvc: commit experiment"  # of a commit that was given none
 
@@ -29,8 +30,8 @@ def main() -> None:
 
 
 def table(rows: Sequence[dict]) -> Table:
-    """`rows` as DVC's API gives them; a setting's key is sectioned, such as gate.policy, or stands alone in params.yaml."""
-    settings = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in COMMON and ("." in key or key in ALONE)]
+    """`rows` as DVC's API gives them."""
+    settings = [key for key in dict.fromkeys(key for row in rows for key in row) if is_setting(key)]
     differing = [key for key in settings if len({str(row.get(key)) for row in rows}) > 1]
     shown = Table("experiment", *MEASURED, *(key.rpartition(":")[2] for key in differing), box=SIMPLE, padding=(0, 1, 0, 0))
     for row in sorted(rows, key=lambda row: (row.get("hack_rate") is None, row.get("hack_rate"))):
@@ -38,6 +39,11 @@ def table(rows: Sequence[dict]) -> Table:
         settings = [f"{value:g}" if isinstance(value := row.get(key), float) else str(value) for key in differing]
         shown.add_row(" ".join([row["Experiment"] or row["rev"], *state]), *(words(row.get(key)) for key in MEASURED), *settings)
     return shown
+
+
+def is_setting(key: str) -> bool:
+    """A key of settings is sectioned, such as gate.policy, names its file before a colon, or stands alone; other keys are DVC's own and files."""
+    return key in ALONE or ":" in key or "." in key and "/" not in key and key not in (*COMMON, LOCK)
 
 
 def messages(rows: Sequence[dict]) -> dict[str, str]:
