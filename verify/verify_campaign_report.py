@@ -352,6 +352,18 @@ def test_every_control_has_a_name_and_the_page_fits_a_phone_and_a_sheet(tab, htm
 
 
 @needs_browser
+@pytest.mark.parametrize("scheme, ground", [("light", "rgb(255, 255, 255)"), ("dark", "rgb(22, 22, 22)")])
+def test_the_page_follows_the_screen(tab, html, scheme, ground):
+    tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    show(tab, html)
+    grounds = "['body', '.tall thead th', '.controls select'].map((name) => getComputedStyle(document.querySelector(name)).backgroundColor)"
+    assert tab.evaluate(grounds) == [ground] * 3
+    fills = "[...document.querySelectorAll('svg')].every((e) => (getComputedStyle(e).filter === 'none') === %s)"
+    assert tab.evaluate(fills % str(scheme == "light").lower())
+    tab.call("Emulation.setEmulatedMedia", features=[])
+
+
+@needs_browser
 def test_fifty_thousand_rollouts_are_shown_and_filtered(folder, tab, tmp_path):
     """The time is printed and not asserted."""
     cells = frame(folder / "cells.parquet", CELLS)

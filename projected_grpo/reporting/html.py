@@ -8,7 +8,7 @@ import polars as pl
 
 from projected_grpo.analysis.rates import Cell, find
 from projected_grpo.prompts.modes import GT_ONLY
-from projected_grpo.reporting import figures, statements
+from projected_grpo.reporting import figures, opening, statements
 from projected_grpo.reporting.manifest import Manifest, flatten
 from projected_grpo.reporting.page import (
     escape,
@@ -20,6 +20,7 @@ from projected_grpo.reporting.page import (
     rate_words,
     section,
     table,
+    wide,
 )
 from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
 from projected_grpo.reporting.style import LABEL_COLOURS, ZONE_COLOURS
@@ -44,10 +45,13 @@ class Contents:
 def render(contents: Contents) -> str:
     """The page as text. Everything that a model wrote is escaped."""
     title = f"Deployment ablation report: arm {contents.manifest.arm.name}"
+    one_block = contents.manifest.arm.policy == "none"
     return page(
         title,
         [
             f"<h1>{escape(title)}</h1>",
+            f'<p class="found">{escape(opening.sentence(contents.cells, one_block))}</p>',
+            opening.picture(contents.cells, one_block),
             _facts(contents.manifest),
             *(f'<p class="note">{escape(text)}</p>' for text in statements.divergence(contents.manifest)),
             _abstract(contents),
@@ -58,7 +62,7 @@ def render(contents: Contents) -> str:
             section("Limits", *(f"<p>{escape(text)}</p>" for text in statements.limits(contents.manifest))),
             section("Settings", listing(flatten(contents.manifest.settings).items())),
             section("Run", *_run(contents.manifest)),
-            section("Files", table(["what", "path"], _paths(contents.paths))),
+            section("Files", wide(table(["what", "path"], _paths(contents.paths)), "Files of the run")),
         ],
     )
 
@@ -103,7 +107,7 @@ def _rates(cells: Sequence[Cell]) -> str:
         ]
         for cell in cells
     ]
-    return table(head, rows)
+    return wide(table(head, rows), "Rates by data and state")
 
 
 def _figures(contents: Contents) -> list[str]:
@@ -156,7 +160,7 @@ def _excluded(contents: Contents) -> list[str]:
         [DATA_NAMES[cell.data], STATE_NAMES[cell.state], str(cell.solve.excluded), str(cell.solve_unhinted.excluded)]
         for cell in contents.cells
     ]
-    return [f"<p>{escape(text)}</p>", table(["data", "state", "excluded, with hint", "excluded, no hint"], rows)]
+    return [f"<p>{escape(text)}</p>", wide(table(["data", "state", "excluded, with hint", "excluded, no hint"], rows), "Excluded samples")]
 
 
 def _examples(rows: Sequence[Mapping]) -> list[str]:

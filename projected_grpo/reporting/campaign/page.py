@@ -20,7 +20,7 @@ from projected_grpo.reporting.campaign.browser import SCRIPT, browser
 from projected_grpo.reporting.campaign.panels import Styles, arm_legend, arm_styles, grid, legend
 from projected_grpo.reporting.campaign.runs import Runs, curves, mode_rates, window_width, with_divergence, zone_shares
 from projected_grpo.reporting.manifest import flatten
-from projected_grpo.reporting.page import CSS, escape, listing, section, table
+from projected_grpo.reporting.page import CSS, escape, listing, section, table, wide
 from projected_grpo.reporting.statements import world_limits
 from projected_grpo.reporting.style import LABEL_COLOURS
 from projected_grpo.reporting.summary import ReportError
@@ -175,7 +175,7 @@ def _nulls(contents: Contents) -> str:
     entries = [(words, colour, "s") for words, colour in gate_figures.NULLS.values()]
     entries += [(words, colour, line) for words, colour, line in gate_figures.DIRECTIONS.values()]
     figure = _figure(4, gate_figures.nulls(contents.gate_test, contents.null_histograms), caption)
-    return section("v_act against its nulls", legend(entries), figure, _wide(table(head, body), "The offline gate test"))
+    return section("v_act against its nulls", legend(entries), figure, wide(table(head, body), "The offline gate test"))
 
 
 def _in_null(row: Mapping, null: str) -> list[str]:
@@ -217,7 +217,7 @@ def _audit(audit: pl.DataFrame) -> str:
         ]
         for row in audit.to_dicts()
     ]
-    return section("Pair audit", f"<p>{escape(text)}</p>", _wide(table(head, body), "The authored pairs", tall=True))
+    return section("Pair audit", f"<p>{escape(text)}</p>", wide(table(head, body), "The authored pairs", tall=True))
 
 
 def _rollouts(contents: Contents, names: Mapping[str, str]) -> str:
@@ -237,13 +237,8 @@ def _plan(verdict: dict, plan: Plan) -> str:
         "The claims": claim_table(verdict, plan), "The secondary tests": secondary_table(verdict), "The arms in numbers": arm_table(verdict),
         "The runs, in the order of the seeds": run_table(verdict), "Deployed hack rate by mode": mode_table(verdict),
     }  # fmt: skip
-    return section("Tables and plan", *(f"<h3>{escape(name)}</h3>{_wide(_escaped(rows), name)}" for name, rows in tables.items()), facts)
+    return section("Tables and plan", *(f"<h3>{escape(name)}</h3>{wide(_escaped(rows), name)}" for name, rows in tables.items()), facts)
 
 
 def _figure(index: int, panels: list[str], caption: str) -> str:
     return f"<figure>{grid(panels)}<figcaption><b>Figure {index}.</b> {escape(caption)}</figcaption></figure>"
-
-
-def _wide(content: str, name: str, tall: bool = False) -> str:
-    """A table that scrolls by itself where it is wider than the screen."""
-    return f'<div class="wide{" tall" if tall else ""}" role="region" tabindex="0" aria-label="{escape(name)}">{content}</div>'
