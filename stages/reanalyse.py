@@ -16,14 +16,11 @@ from typing import Annotated
 import typer
 from pyarrow import parquet
 
-from projected_grpo.core.base import load_base
 from projected_grpo.core.errors import InputError
 from projected_grpo.core.parquet import read_rows, write_table
-from projected_grpo.core.runtime import deterministic, run_stage
+from projected_grpo.core.runtime import run_stage
 from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PAIRS, PROBLEMS, ROLLOUTS
 from projected_grpo.ground_truth.labels import eval_rows, label
-from projected_grpo.policy.inits import load_init
-from projected_grpo.policy.policy import Policy
 from projected_grpo.problems.pairs import audit_pairs, select_pairs
 from projected_grpo.programs.sandbox.runner import Remembering, Sandbox
 from projected_grpo.reporting.archive import unpack
@@ -31,7 +28,7 @@ from projected_grpo.reporting.changes import label_changes, rate_changes, verdic
 from projected_grpo.reporting.saved import MODEL, RUN_FACTS, Run, Saved, add_direction, fetch
 from projected_grpo.settings.arm import Settings, load_settings
 from projected_grpo.settings.campaign import load_campaign
-from stages import collect_cells, extract_directions, gate_diagnostics, offline_gate, report, report_campaign, verdict
+from stages import collect_cells, gate_diagnostics, offline_gate, report, report_campaign, verdict
 from stages.label_rollouts import write_labels
 
 ARTIFACTS, REPORTS = Path("artifacts"), Path("reports")
@@ -89,6 +86,12 @@ def main(
 
 def extract_again(settings: Settings) -> None:
     """v_act and its controls from the new pairs, at the untrained policy."""
+    from projected_grpo.core.base import load_base  # seconds to import, and for other pairs alone
+    from projected_grpo.core.runtime import deterministic
+    from projected_grpo.policy.inits import load_init
+    from projected_grpo.policy.policy import Policy
+    from stages import extract_directions
+
     deterministic()
     base, init = MODEL
     policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)

@@ -22,10 +22,10 @@ ORACLE_FREE = [
 
 WITH_A_MODEL = {
     "base_eval", "base_model", "deploy_ablate_eval", "export_adapter", "extract_directions", "extract_oracle", "init_adapter",
-    "reanalyse", "serve_check", "train_arm",
+    "serve_check", "train_arm",
 }  # fmt: skip
 SLOW = {  # library -> the stages that import it; a stage starts seconds later with one of them
-    "torch": WITH_A_MODEL | {"offline_gate"},
+    "torch": WITH_A_MODEL | {"offline_gate", "reanalyse"},
     "transformers": WITH_A_MODEL,
     "peft": {"export_adapter", "serve_check"},
     "matplotlib": {"compare", "reanalyse", "report", "report_campaign"},
