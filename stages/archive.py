@@ -11,6 +11,8 @@ from projected_grpo.core.runtime import run_stage
 from projected_grpo.reporting.archive import pack
 from projected_grpo.reporting.saved import fetch
 
+EXAMPLE = "python -m stages.archive --rev workspace --campaign campaigns/toy2 --seed 101 --slim --out ARCHIVE"
+
 
 def main(
     rev: Annotated[str, typer.Option(help="Git revision or experiment; workspace names the working folder.")],

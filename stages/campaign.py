@@ -22,12 +22,14 @@ from dvc.repo import Repo
 from projected_grpo.core.machine import available_memory
 from projected_grpo.core.runtime import run_stage
 from projected_grpo.settings.campaign import Campaign, CampaignError, load_campaign
-from stages import collect_cells, show_cells
+from stages import show_cells
+from stages.pipeline import collect_cells
 from stages.ray_cells import connect, run_cells
 
 BASE = "evaluate_base"  # of a seed
 STAGES = ("train", "label", "evaluate", "diagnose")  # of a cell, in their order
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
+EXAMPLE = "python -m stages.campaign campaigns/toy2 --seed 101 --workers 2"
 
 
 def main(

@@ -16,6 +16,8 @@ from projected_grpo.core.runtime import run_stage
 from projected_grpo.reporting import compare
 from projected_grpo.reporting.figures import frontier_figure
 
+EXAMPLE = "python -m stages.compare HEAD workspace --out reports/comparison"
+
 
 def main(
     revs: Annotated[list[str], typer.Argument(help="Git revisions or experiment names.")],

@@ -15,6 +15,8 @@ from projected_grpo.ground_truth.requests import answer
 from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.settings.profile import Grading
 
+EXAMPLE = "python -m stages.grade requests.jsonl > answers.jsonl"
+
 
 def main(
     requests: Annotated[Path, typer.Argument(help="JSON lines as in docs/grading.md: a file, or - for standard input.")] = Path("-"),
@@ -23,7 +25,6 @@ def main(
     memory_mb: Annotated[int, typer.Option(min=1, help="Memory of a program.")] = 1024,
     workers: Annotated[int | None, typer.Option(min=1, help="Programs under way at once; one a core if not given.")] = None,
 ) -> None:
-    """Grade programs from JSON lines. Example: python -m stages.grade requests.jsonl > answers.jsonl"""
     limits = Grading(cpu_s=cpu_s, wall_s=wall_s, memory_mb=memory_mb, workers=workers or len(os.sched_getaffinity(0)))
     with ExitStack() as stack:
         if str(requests) != "-" and (requests.is_dir() or not requests.exists()):

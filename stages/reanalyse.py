@@ -28,13 +28,14 @@ from projected_grpo.reporting.changes import label_changes, rate_changes, verdic
 from projected_grpo.reporting.saved import MODEL, RUN_FACTS, Run, Saved, add_direction, fetch
 from projected_grpo.settings.arm import Settings, load_settings
 from projected_grpo.settings.campaign import load_campaign
-from stages import collect_cells, gate_diagnostics, offline_gate, report, report_campaign, verdict
-from stages.label_rollouts import write_labels
+from stages.pipeline import collect_cells, gate_diagnostics, offline_gate, report, report_campaign, verdict
+from stages.pipeline.label_rollouts import write_labels
 
 ARTIFACTS, REPORTS = Path("artifacts"), Path("reports")
 DIRECTIONS, NEW_PAIRS = ARTIFACTS / "directions", ARTIFACTS / "new_pairs.parquet"
 FROM_PAIRS = ("v_act", "shuffled", "flipped")  # v_act is first, so its folder gets the pairs' differences
 BESIDE = ("irrelevant", "self_generated", "oracle")  # v_act in the offline gate test
+EXAMPLE = "python -m stages.reanalyse --archive docs/results/toy2/archive/105-108 --out FOLDER"
 
 
 def main(
@@ -90,7 +91,7 @@ def extract_again(settings: Settings) -> None:
     from projected_grpo.core.runtime import deterministic
     from projected_grpo.policy.inits import load_init
     from projected_grpo.policy.policy import Policy
-    from stages import extract_directions
+    from stages.pipeline import extract_directions
 
     deterministic()
     base, init = MODEL

@@ -24,6 +24,7 @@ from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.profile import Profile, Sampling
 
 TITLES = {"full": "full (as trained)", "deployed": "deployed (quarantine reset)"}
+EXAMPLE = "python -m stages.serve_check --base artifacts/base --adapter artifacts/adapter"
 
 
 def main(

@@ -19,6 +19,7 @@ from projected_grpo.settings.campaign import load_campaign
 SHOWN = ("hack_rate", "qmass", "solve_rate", "selectivity", "hack_rate_as_trained", "auroc_live")
 LAST = "zones.parquet"  # what the last stage of a cell writes
 RECENT = 8  # cells whose pace the time left is taken from
+EXAMPLE = "python -m stages.show_cells campaigns/toy2"
 
 
 def main(folders: Annotated[list[Path] | None, typer.Argument(help="Folders of campaigns, such as campaigns/toy2.")] = None) -> None:

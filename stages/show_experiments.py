@@ -19,10 +19,10 @@ ALONE = ("seed", "launch")
 LOCK = "requirements.lock"  # beside the paths with a folder, the one file among the dependencies that a row has too
 COMMON = ("Experiment", "rev", "typ", "Created", "parent", "State", "Executor")  # keys of a row that are DVC's own
 OWN_MESSAGE = "dvc: commit experiment"  # of a commit that was given none
+EXAMPLE = "python -m stages.show_experiments"
 
 
 def main() -> None:
-    """Experiments of this commit, sorted by hack_rate. Example: python -m stages.show_experiments"""
     rows, console = dvc.api.exp_show(), Console()
     console.print(table(rows))
     if said := messages(rows):

@@ -9,6 +9,8 @@ from projected_grpo.core.runtime import run_stage
 from projected_grpo.reporting.campaign.answers import read_verdict
 from projected_grpo.reporting.writeup import facts, fill
 
+EXAMPLE = "python -m stages.writeup README.md --verdict campaigns/toy2/reports/verdict.json --plan campaigns/toy2/plan.md"
+
 
 def main(
     texts: Annotated[list[Path], typer.Argument(help="Markdown files, written in place.")],

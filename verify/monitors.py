@@ -48,7 +48,7 @@ def command(tmp_path_factory) -> list[str]:
     write_table(folder / "problems.parquet", PROBLEMS, [PROBLEM])
     write_table(folder / "ground_truth.parquet", GROUND_TRUTH, [TRUTH])
     tables = ["--problems", str(folder / "problems.parquet"), "--ground-truth", str(folder / "ground_truth.parquet")]
-    return [sys.executable, "-m", "stages.ground_truth_monitor", *tables]
+    return [sys.executable, "-m", "stages.pipeline.ground_truth_monitor", *tables]
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def test_a_cell_depends_on_the_code_and_the_settings_that_its_arm_alone_does(sta
 
     cell, alone = PIPELINE[stage], ROOT[SAME[stage]]
     offline = stage == "diagnose"  # of a single arm the same stage makes the offline gate test too, of a campaign its report
-    assert code(cell) == [dep for dep in code(alone) if not (offline and dep in ("stages/offline_gate.py", "projected_grpo/gate"))]
+    assert code(cell) == [dep for dep in code(alone) if not (offline and dep in ("stages/pipeline/offline_gate.py", "projected_grpo/gate"))]
     found, expected = settings(cell, "campaigns/${name}/arms/${item.arm}/params.yaml"), settings(alone, None)
     if offline:
         assert {"adapter.seed", "offline"} < set(expected["arm"])

@@ -25,7 +25,7 @@ from projected_grpo.reporting.campaign.panels import SPARE, STYLES
 from projected_grpo.reporting.campaign.runs import curves, frame, mode_rates, read_runs, sample, zone_shares
 from projected_grpo.reporting.statements import TOY
 from projected_grpo.reporting.summary import ReportError
-from stages.report_campaign import main
+from stages.pipeline.report_campaign import main
 from verify.campaign_inputs import ARMS, INJECTION, PLAN, PROGRAMS, SEEDS, STEPS, VERDICT, write_campaign
 from verify.chromium import BINARY, Page, browser
 

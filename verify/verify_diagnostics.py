@@ -9,7 +9,7 @@ from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.tables import DIAGNOSTICS, DIRECTIONS, FEATURES, GATE, LABELS, ROLLOUTS, ZONES
 from projected_grpo.gate.directions import direction_rows
 from projected_grpo.settings.arm import load_settings
-from stages.gate_diagnostics import main
+from stages.pipeline.gate_diagnostics import main
 from verify.verify_tables import _row
 
 RUN = (  # id, step, advantage, score, zone, exploited, correct; the first window of the toy profile is steps 0 to 15

@@ -3,15 +3,20 @@
 import ast
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import typer
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.text import Text
 from ruamel.yaml import YAML
+
+from projected_grpo.core.runtime import command
 
 PROJECT = Path(__file__).resolve().parents[1]
 PAGES = sorted({*PROJECT.glob("*.md"), *PROJECT.glob("data/*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("campaigns/**/*.md")})
@@ -106,7 +111,7 @@ def test_the_numbers_of_the_readme_are_those_of_the_committed_run():
 
 
 def helps() -> Iterator[tuple[str, str]]:
-    for path in sorted((PROJECT / "stages").glob("*.py")):
+    for path in sorted((PROJECT / "stages").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.keyword) and node.arg == "help" and isinstance(node.value, ast.Constant):
                 yield path.name, node.value.value
@@ -115,3 +120,18 @@ def helps() -> Iterator[tuple[str, str]]:
 def test_the_help_of_an_option_keeps_its_brackets():
     """typer reads it as markup, in which a word in brackets is a style."""
     assert [(name, text) for name, text in helps() if Text.from_markup(text).plain != text.replace("\\[", "[")] == []
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (PROJECT / "stages").glob("*.py") if path.stem not in ("__init__", "ray_cells")))
+def test_the_help_of_a_command_ends_with_an_example_that_it_takes(name):
+    module = import_module(f"stages.{name}")
+    words = shlex.split(module.EXAMPLE.partition(" > ")[0])
+    assert words[:3] == ["python", "-m", f"stages.{name}"]
+    line = typer.main.get_command(command(module.main))
+    line.make_context(name, words[3:], resilient_parsing=False)  # raises for an option that there is not, or that is missing
+    assert line.epilog == f"Example: {module.EXAMPLE}" and line.help
+
+
+def test_the_help_of_a_stage_says_how_dvc_runs_it():
+    line = typer.main.get_command(command(import_module("stages.pipeline.profile").main))
+    assert line.epilog == "Example: dvc repro, which runs python -m stages.pipeline.profile with the paths in dvc.yaml"

@@ -13,18 +13,18 @@ from ruamel.yaml import YAML
 
 from projected_grpo.settings.arm import Settings
 from projected_grpo.settings.profile import Profile
-from stages.arm import CODE, digest
+from stages.pipeline.arm import CODE, digest
 from verify.closure import import_closure
 from verify.workspace import dvc, edit, run
 
 STAGES = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
 SHARED = ("projected_grpo/__init__.py", "projected_grpo/settings/", "projected_grpo/words/")  # what is read is declared by key; messages
 COMMAND = {stage: text["cmd"] if isinstance(text["cmd"], str) else " ".join(text["cmd"]) for stage, text in STAGES.items()}
-MODULES = {stage: [name.replace(".", "/") + ".py" for name in re.findall(r"-m (stages\.\w+)", text)] for stage, text in COMMAND.items()}
+MODULES = {stage: [name.replace(".", "/") + ".py" for name in re.findall(r"-m (stages\.pipeline\.\w+)", text)] for stage, text in COMMAND.items()}
 READERS = {  # library files that receive the whole settings
     "train_arm": ["projected_grpo/grpo/loop.py", "projected_grpo/grpo/monitors.py", "projected_grpo/gate/refresh.py"],
 }
-HASHED = {"arm": Path("stages/ground_truth_monitor.py")}  # a program whose code is hashed, never imported
+HASHED = {"arm": Path("stages/pipeline/ground_truth_monitor.py")}  # a program whose code is hashed, never imported
 PROPERTIES = {  # of the settings -> the keys that decide it
     "gate.reading": {"gate.score", "gate.site"},
     "uses_ground_truth": {"gate.direction", "gate.policy", "monitor.kind"},
@@ -109,7 +109,7 @@ def test_the_report_shows_all_settings_and_so_depends_on_all():
 
 
 def test_the_search_for_settings_sees_through_other_names():
-    assert {"scale.train.steps", "gate.draw", "adapter", "scale.grading", "seed"} <= settings_read("stages/train_arm.py") | settings_read("projected_grpo/grpo/loop.py")
+    assert {"scale.train.steps", "gate.draw", "adapter", "scale.grading", "seed"} <= settings_read("stages/pipeline/train_arm.py") | settings_read("projected_grpo/grpo/loop.py")
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -220,13 +220,13 @@ TABLE = [  # (file, old, new, directly stale, all that may re-run: what lies bel
     ("profiles/smoke.yaml", r"heldout_tests: 6", "heldout_tests: 7", {"make_problems", "report"}, {"make_problems"} | BASE),
     ("profiles/toy.yaml", r"clip: 0.2", "clip: 0.3", set(), set()),
     ("projected_grpo/ground_truth/verdicts.py", r"\Z", "# x\n", {"extract_oracle", "arm", "label_rollouts", "base_eval", "deploy_ablate_eval"}, {"extract_oracle", "base_eval"} | ARM),
-    ("stages/arm.py", r"one word", "a word", {"arm"}, ARM),
+    ("stages/pipeline/arm.py", r"one word", "a word", {"arm"}, ARM),
     ("projected_grpo/reporting/html.py", r"\Z", "# x\n", {"report"}, {"report"}),
-    ("stages/report.py", r"\Z", "# x\n", {"report"}, {"report"}),
-    ("stages/export_adapter.py", r"\Z", "# x\n", {"report"}, {"report"}),
+    ("stages/pipeline/report.py", r"\Z", "# x\n", {"report"}, {"report"}),
+    ("stages/pipeline/export_adapter.py", r"\Z", "# x\n", {"report"}, {"report"}),
     ("projected_grpo/words/memory.py", r"\Z", "# x\n", set(), set()),
     ("projected_grpo/base_models/pretrain.py", r"\Z", "# x\n", {"base_model"}, BASE),
-    ("stages/train_arm.py", r"\Z", "# x\n", {"train_arm"}, TRAIN),
+    ("stages/pipeline/train_arm.py", r"\Z", "# x\n", {"train_arm"}, TRAIN),
     ("requirements.lock", r"\Z", "# x\n", COMPUTES, BASE),
     ("projected_grpo/grpo/loss.py", r"\Z", "# x\n", {"train_arm"}, TRAIN),
     ("projected_grpo/problems/demonstrations.py", r"\Z", "# x\n", {"make_problems", "author_pairs"}, {"make_problems", "author_pairs"} | BASE),

@@ -248,7 +248,7 @@ def run_stage(folder: Path, out: str, policy: str, hash_seed: int) -> subprocess
     (folder / f"{out}.json").write_text(json.dumps(described))
     paths = {"adapter": "trained", "base": "base", "init": "init", "eval": "eval.parquet", "metrics": "metrics.json", "manifest": f"{out}.json", "out": out}
     options = [text for name, path in paths.items() for text in (f"--{name}", str(folder / path))]
-    return subprocess.Popen([sys.executable, "-m", "stages.export_adapter", *options], env=os.environ | {"PYTHONHASHSEED": str(hash_seed)})
+    return subprocess.Popen([sys.executable, "-m", "stages.pipeline.export_adapter", *options], env=os.environ | {"PYTHONHASHSEED": str(hash_seed)})
 
 
 def test_the_stage_writes_equal_bytes_twice_and_one_adapter_where_rank_2r_deploys_whole(tmp_path):

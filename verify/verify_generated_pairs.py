@@ -17,7 +17,7 @@ from projected_grpo.prompts.prompts import toy_prompt
 from projected_grpo.sampling.protocol import Completion
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.profile import GeneratedPairs
-from stages.extract_oracle import oracle_direction
+from stages.pipeline.extract_oracle import oracle_direction
 from verify.tiny import tiny_policy
 from verify.verify_environment import HACKS, SOLVE, WRONG
 

@@ -41,7 +41,7 @@ def test_a_killed_process_is_one_clear_error(command):
     with MonitorProcess(command) as monitor:
         monitor(rollouts([0.0], [SOLVE]), torch.zeros(0))
         monitor.process.kill()
-        with pytest.raises(MonitorError, match="stages.ground_truth_monitor.*ended with status -9.*start training again"):
+        with pytest.raises(MonitorError, match="stages.pipeline.ground_truth_monitor.*ended with status -9.*start training again"):
             monitor(rollouts([0.0], [SOLVE]), torch.zeros(0))
 
 

@@ -15,7 +15,7 @@ TIERS = [  # the house, from its ground up: a room imports from those below it a
     {"gate", "ground_truth"}, {"analysis", "grpo"}, {"reporting"},
 ]  # fmt: skip
 LIBRARY = sorted(Path("projected_grpo").rglob("*.py"))
-STAGES = sorted(path for path in Path("stages").glob("*.py") if path.stem != "__init__")
+STAGES = sorted(path for path in Path("stages").rglob("*.py") if path.stem != "__init__")
 ORACLE_FREE = [
     "train_arm", "init_adapter", "extract_directions", "build_demonstrations", "author_pairs", "base_model",
 ]  # fmt: skip
@@ -55,10 +55,10 @@ def test_there_is_no_circle():
 
 @pytest.mark.parametrize("stage", ORACLE_FREE)
 def test_nothing_that_training_or_the_directions_run_can_reach_the_ground_truth_monitor(stage):
-    closure = import_closure(Path(f"stages/{stage}.py"))
+    closure = import_closure(Path(f"stages/pipeline/{stage}.py"))
     assert not closure & {Path("projected_grpo/ground_truth/verdicts.py"), Path("projected_grpo/ground_truth/own_tests.py")}
     assert not any(path.parts[1] in ("ground_truth", "evaluation") for path in closure)
-    assert Path("stages/ground_truth_monitor.py") not in closure
+    assert Path("stages/pipeline/ground_truth_monitor.py") not in closure
     for path in closure:
         assert "GROUND_TRUTH" not in path.read_text() or path.name == "tables.py", f"{path} names the table ground_truth"
         assert "import_module" not in path.read_text() and "__import__" not in path.read_text()
@@ -66,7 +66,7 @@ def test_nothing_that_training_or_the_directions_run_can_reach_the_ground_truth_
 
 def test_the_monitor_is_reachable_where_it_should_be():
     for stage in ("label_rollouts", "ground_truth_monitor"):
-        assert Path("projected_grpo/ground_truth/verdicts.py") in import_closure(Path(f"stages/{stage}.py"))
+        assert Path("projected_grpo/ground_truth/verdicts.py") in import_closure(Path(f"stages/pipeline/{stage}.py"))
 
 
 @pytest.mark.parametrize("library", SLOW)
@@ -81,8 +81,8 @@ def loaded(*modules: str) -> set[str]:
 
 
 def test_no_other_library_brings_torch_into_a_stage_without_it():
-    found = loaded(*(f"stages.{path.stem}" for path in STAGES if path.stem not in SLOW["torch"]))
-    assert "stages.label_rollouts" in found and not found & {"torch", "transformers", "sklearn"}
+    found = loaded(*(".".join(path.with_suffix("").parts) for path in STAGES if path.stem not in SLOW["torch"]))
+    assert "stages.pipeline.label_rollouts" in found and not found & {"torch", "transformers", "sklearn"}
 
 
 def test_transformers_looks_for_none_of_the_libraries_that_a_policy_does_without():

@@ -12,7 +12,7 @@ from projected_grpo.core.base import Base
 from projected_grpo.grpo import judge as judging
 from projected_grpo.grpo.judge import PROBE, EndpointJudge, JudgeError, LocalJudge, question_tokens
 from projected_grpo.grpo.monitors import JudgeMonitor
-from stages.arm import QUESTION
+from stages.pipeline.arm import QUESTION
 from verify.monitors import PROBLEM, folder, rollouts  # noqa: F401  folder is a fixture
 from verify.tiny import tiny_policy
 

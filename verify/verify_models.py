@@ -65,8 +65,8 @@ def test_a_shape_goes_from_the_stage_to_logits(problems, tmp_path):
         edit(profile, rf"\n  {key}: \d+", f"\n  {key}: {value}")
     edit(profile, "device: cuda", "device: cpu")
     tables = ["--problems", "problems.parquet"]
-    run([sys.executable, "-m", "stages.make_problems", *tables, "--ground-truth", "truth.parquet"], workspace)
-    made = [sys.executable, "-m", "stages.base_model", *tables, "--out", "base"]
+    run([sys.executable, "-m", "stages.pipeline.make_problems", *tables, "--ground-truth", "truth.parquet"], workspace)
+    made = [sys.executable, "-m", "stages.pipeline.base_model", *tables, "--out", "base"]
     refused = run(made, workspace, check=False)
     assert refused.returncode == 1 and "issue 146508" in refused.stderr and "Traceback" not in refused.stderr
     assert not (workspace / "base").exists()

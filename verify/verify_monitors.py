@@ -15,7 +15,7 @@ from projected_grpo.grpo.monitors import DirectionMonitor, ProbeMonitor, labelle
 from projected_grpo.grpo.records import rollout_rows, step_row
 from projected_grpo.grpo.rollouts import Rollouts, Seen
 from projected_grpo.settings.arm import load_settings
-from stages.arm import QUESTION
+from stages.pipeline.arm import QUESTION
 from verify.monitors import clusters, command, flags, folder, rollouts  # noqa: F401  command and folder are fixtures
 from verify.tiny import tiny_policy
 

@@ -21,7 +21,7 @@ from projected_grpo.core.tables import DIFFERENCES, DIRECTIONS, FEATURES, LABELS
 from projected_grpo.gate.directions import DirectionError, direction_rows, haar, paired_direction
 from projected_grpo.gate.thresholds import quantile_cuts
 from projected_grpo.settings.arm import Offline
-from stages.offline_gate import main
+from stages.pipeline.offline_gate import main
 from verify.verify_tables import _row
 from verify.workspace import PROJECT, edit
 

@@ -19,7 +19,7 @@ from projected_grpo.prompts.prompts import toy_prompt
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.profile import ToyProblems
 from projected_grpo.toy_world import toy
-from stages import author_pairs
+from stages.pipeline import author_pairs
 from verify.sandbox import sandbox
 
 TOY = Path("pairs/toy.md")
@@ -297,11 +297,10 @@ def test_the_audit_refuses_sides_without_content_and_repeated_pairs() -> None:
 
 
 def test_the_stage_writes_both_tables_of_the_selected_pairs(tmp_path: Path, capsys) -> None:
-    pairs, audit, irrelevant, cuts = (tmp_path / f"{name}.parquet" for name in ("pairs", "audit", "irrelevant", "cuts"))
-    author_pairs.main(pairs, audit, irrelevant, [cuts])
+    pairs, audit, irrelevant = (tmp_path / f"{name}.parquet" for name in ("pairs", "audit", "irrelevant"))
+    author_pairs.main(pairs, audit, irrelevant)
     selected = select_pairs(load_settings().scale.pairs.selector)
     rows, measured = read_rows(pairs, PAIRS), read_rows(audit, PAIR_AUDIT)
-    assert read_rows(cuts, PAIRS) == rows
     assert {row["set"] for row in read_rows(irrelevant, PAIRS)} == {"toy_irrelevant"}
     assert rows == sorted(selected, key=lambda row: row["pair_id"])
     assert [row["pair_id"] for row in measured] == [row["pair_id"] for row in rows]

@@ -51,7 +51,7 @@ SHORT_PROMPTS = ("max_prompt_tokens: 96", "max_prompt_tokens: 9")
 
 def train(out: Path) -> list[str]:
     inputs = ["--problems", "artifacts/problems.parquet", "--base", "artifacts/base", "--init", "artifacts/init", "--arm", "artifacts/arm"]
-    return [sys.executable, "-m", "stages.train_arm", *inputs, "--out", str(out)]
+    return [sys.executable, "-m", "stages.pipeline.train_arm", *inputs, "--out", str(out)]
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -158,7 +158,7 @@ def kill_when(workspace: Path, command: list[str], appears: str, forked: bool = 
     A stage that is a fork is killed when the process that asked for it is; DVC and a campaign are programs of their own.
     """
     scratch = workspace / ".scratch"
-    if forked and command[2] == "stages.train_arm":
+    if forked and command[2] == "stages.pipeline.train_arm":
         command = [str(forks.start() / "python"), *command[1:]]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     process = subprocess.Popen(command, cwd=workspace, env=environment(workspace, forked), **silent)

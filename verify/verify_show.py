@@ -42,7 +42,7 @@ def test_settings_that_are_equal_in_all_rows_are_left_out_and_rows_are_sorted_by
 
 
 def test_files_that_differ_are_no_settings() -> None:
-    files = ("artifacts/train/steps.parquet", "projected_grpo/grpo", "stages/train_arm.py", "requirements.lock", "data/problems")
+    files = ("artifacts/train/steps.parquet", "projected_grpo/grpo", "stages/pipeline/train_arm.py", "requirements.lock", "data/problems")
     rows = [_row(name, "Success", 0.1, **{file: name for file in files}, **{"profiles/toy.yaml:seed": name}) for name in ("one", "two")]
     assert _lines(*rows)[0] == ["experiment", "hack_rate", "qmass", "solve_rate", "selectivity", "seed"]
 

@@ -29,7 +29,7 @@ from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.profile import Eval
 from projected_grpo.toy_world.toy import make_problems
 from projected_grpo.words.memory import MemoryShortage
-from stages import make_problems as make_problems_stage
+from stages.pipeline import make_problems as make_problems_stage
 from verify.sandbox import sandbox
 from verify.tiny import RANK, tiny_policy
 

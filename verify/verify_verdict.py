@@ -21,7 +21,7 @@ from projected_grpo.core.seeds import derive_seed
 from projected_grpo.core.tables import PAIRS
 from projected_grpo.prompts.modes import GT_ONLY, MODES
 from projected_grpo.settings.campaign import load_campaign
-from stages.verdict import main
+from stages.pipeline.verdict import main
 
 TOY = Path("campaigns/toy2/plan.md")
 PLAN = """---

@@ -6,7 +6,7 @@ import torch
 from projected_grpo.core.base import Base
 from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.policy import ADAPTER_FILE, Policy
-from stages.train_arm import warm_start
+from stages.pipeline.train_arm import warm_start
 from verify.curriculum import trainer
 from verify.tiny import tiny_init, tiny_model, tiny_policy, tiny_tokenizer
 

@@ -97,7 +97,7 @@ def gather_arm(workspace: Path) -> None:
     shutil.rmtree(workspace / "artifacts/arm")
     names = ("directions", "pairs.parquet", "demonstrations.parquet", "ground_truth.parquet", "base", "init")
     inputs = [part for name in names for part in (f"--{name.partition('.')[0].replace('_', '-')}", f"artifacts/{name}")]
-    run([sys.executable, "-m", "stages.arm", *inputs, "--out", "artifacts/arm"], workspace)
+    run([sys.executable, "-m", "stages.pipeline.arm", *inputs, "--out", "artifacts/arm"], workspace)
 
 
 if __name__ == "__main__":

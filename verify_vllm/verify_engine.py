@@ -190,5 +190,5 @@ def test_a_prompt_that_is_too_long_is_refused_with_the_numbers(served):
 
 
 def test_vllm_is_imported_where_the_engine_is_vllm_alone():
-    program = "import sys, stages.train_arm; assert 'vllm' not in sys.modules and 'peft' not in sys.modules"
+    program = "import sys, stages.pipeline.train_arm; assert 'vllm' not in sys.modules and 'peft' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

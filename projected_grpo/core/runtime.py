@@ -28,12 +28,21 @@ def run_stage(main: Callable) -> None:
 
 
 def run_anywhere(main: Callable) -> None:
-    """Run `main` as a command line. An InputError ends it with its message and exit status 1."""
+    """Run `main` as a command line, whose help is its module's docstring with an example. An InputError ends it with its message and
+    exit status 1."""
     try:
-        typer.run(main)
+        command(main)()
     except InputError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print("error:", str(error), markup=False, style="red")
         sys.exit(1)
+
+
+def command(main: Callable) -> typer.Typer:
+    """The example is the module's EXAMPLE, which a stage that DVC runs does without."""
+    module, app = main.__globals__, typer.Typer(add_completion=False)
+    shown = module.get("EXAMPLE", f"dvc repro, which runs python -m {module['__spec__'].name} with the paths in dvc.yaml")
+    app.command(help=module["__doc__"], epilog=f"Example: {shown}")(main)
+    return app
 
 
 def scratch_root() -> Path:

@@ -57,7 +57,7 @@ def rate_changes(before: Path, after: Path, saved: Saved) -> list[list[str]]:
 
 
 def verdict_changes(before: Path, after: Path) -> list[list[str]]:
-    """A head, then each claim of both verdicts, JSON files of stages/verdict.py."""
+    """A head, then each claim of both verdicts, JSON files of stages/pipeline/verdict.py."""
     old, new = ({one["name"]: one for one in json.loads(path.read_text())["claims"]} for path in (before, after))
     rows = []
     for name in (name for name in old if name in new):

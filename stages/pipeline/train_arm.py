@@ -39,7 +39,7 @@ from projected_grpo.settings.arm import PAIRED, load_settings
 
 ROOMS = ("core", "environment", "gate", "grpo", "policy", "programs", "prompts", "sampling", "settings")
 MEMORY_ALONE = {"sampling": {"rows"}, "train": {"micro_tokens", "recompute_layers"}}  # of the scale; results differ by rounding
-CODE = [Path("stages/train_arm.py"), *(Path("projected_grpo") / room for room in ROOMS)]
+CODE = [Path("stages/pipeline/train_arm.py"), *(Path("projected_grpo") / room for room in ROOMS)]
 
 
 def main(
@@ -88,7 +88,7 @@ def main(
     progress = Progress(train.steps)
     ground_truth = ["--problems", str(problems), "--ground-truth", str(arm / "ground_truth.parquet")]
     same_settings = ["--params", str(params), *(["--seed", str(seed)] if seed is not None else [])]
-    command = [sys.executable, "-m", "stages.ground_truth_monitor", *ground_truth, *same_settings]
+    command = [sys.executable, "-m", "stages.pipeline.ground_truth_monitor", *ground_truth, *same_settings]
     with (
         Sandbox(settings.scale.grading) as sandbox,
         open_monitor(settings, arm, policy.base, gate.direction, command) as watching,

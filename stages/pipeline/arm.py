@@ -20,8 +20,8 @@ from projected_grpo.settings.arm import PAIRED, Settings, load_settings
 from projected_grpo.settings.campaign import arm_params, load_campaign
 from projected_grpo.settings.files import read_yaml
 
-CODE = [  # what decides the answers of stages/ground_truth_monitor.py
-    "stages/ground_truth_monitor.py", "projected_grpo/core", "projected_grpo/environment", "projected_grpo/ground_truth",
+CODE = [  # what decides the answers of stages/pipeline/ground_truth_monitor.py
+    "stages/pipeline/ground_truth_monitor.py", "projected_grpo/core", "projected_grpo/environment", "projected_grpo/ground_truth",
     "projected_grpo/programs", "projected_grpo/prompts",
 ]  # fmt: skip
 QUESTION = """A language model was given this task.
