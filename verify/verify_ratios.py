@@ -74,7 +74,7 @@ def test_a_group_that_is_sampled_in_one_state_alone_trains_with_a_gate(share, tm
     gate, train = {"policy": "route", "keep_quantile": 0.4, "route_quantile": 0.4, "half_life": 1e9}, {"gen_deploy_frac": share, "prompts": 8}
     run = trainer(tiny_policy(moved=True, temperature=3.0), {}, train=train, gate=gate, max_new_tokens=3)
     checkpoints, reported = Checkpoints(tmp_path / "run"), []
-    run.run(checkpoints, reported.append)
+    run.run(checkpoints, lambda rows: reported.extend(rows["steps"]))
     checkpoints.collect({name: tmp_path / f"{name}.parquet" for name in TABLES}, 4)
     rollouts, gated, steps = (read_rows(tmp_path / f"{name}.parquet", TABLES[name]) for name in ("rollouts", "gate", "steps"))
     assert {row["sampled_with"] for row in rollouts} == {"full" if share == 0.0 else "deployed"}

@@ -32,12 +32,12 @@ def test_a_run_over_the_limit_stops_keeps_its_rows_and_stays_stopped_when_it_res
 
     checkpoints, policy, reported = Checkpoints(tmp_path / "run"), tiny_policy(moved=True, temperature=3.0), []
     run = run_of(policy)
-    assert run.run(checkpoints, reported.append) is None
+    assert run.run(checkpoints, lambda rows: reported.extend(rows["steps"])) is None
     last = run.tripwire.diverged_at_step
     assert sum(row["kl"] is not None for row in reported) == 10 and reported[-1]["step"] == last < 15
     assert run.tripwire.reason.startswith("the median KL to the base of 10 steps is ") and run.tripwire.reason.endswith("over 1e-06")
     again = run_of(tiny_policy(moved=False, temperature=3.0))
-    assert again.run(checkpoints, reported.append) == last + 1 and len(reported) == last + 1
+    assert again.run(checkpoints, lambda rows: reported.extend(rows["steps"])) == last + 1 and len(reported) == last + 1
     assert again.tripwire == run.tripwire
     assert all(torch.equal(tensor, again.policy.state()[name]) for name, tensor in policy.state().items())
     checkpoints.collect({name: tmp_path / f"{name}.parquet" for name in TABLES}, last + 1)
@@ -53,8 +53,8 @@ def test_a_kl_over_the_limit_before_a_kill_counts_after_it(tmp_path):
     class Killed(Exception):
         pass
 
-    def kill_after_three(row):
-        if row["step"] == 3:
+    def kill_after_three(rows):
+        if rows["steps"][0]["step"] == 3:
             raise Killed
 
     checkpoints = Checkpoints(tmp_path / "run")
@@ -79,7 +79,7 @@ def test_a_number_that_is_not_finite_stops_the_run_before_it_reaches_the_weights
         run.settings = run.settings.model_copy(update={"scale": huge_penalty(run.settings.scale)})
     before = {name: tensor.clone() for name, tensor in policy.state().items()}
     checkpoints = Checkpoints(tmp_path / "run")
-    run.run(checkpoints, reported.append)
+    run.run(checkpoints, lambda rows: reported.extend(rows["steps"]))
     assert run.tripwire.diverged_at_step == 0 and "finite" in run.tripwire.reason
     assert len(reported) == 1 and reported[0]["qmass"] is reported[0]["kl"] is None and reported[0]["gated"] > 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in policy.state().items())

@@ -2,7 +2,7 @@
 is not here: training sees the exploitable environment's reward, the routing score and what a monitor of the arm says."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 
@@ -61,10 +61,10 @@ class Trainer:
             self.policy.parameters(), lr=train.learning_rate, betas=(0.9, 0.99), weight_decay=train.decay
         )
 
-    def run(self, checkpoints: Checkpoints | None, report: Callable[[dict], None]) -> int | None:
+    def run(self, checkpoints: Checkpoints | None, report: Callable[[Mapping[str, list[dict]]], None]) -> int | None:
         """Train to the last step, or to the one that trips the tripwire. Returns the step resumed from, or None.
 
-        Rows end up in the checkpoints, which the first rank alone has.
+        `report` gets each step's rows by table. Rows end up in the checkpoints, which the first rank alone has.
         """
         state = ranks.from_first(checkpoints and checkpoints.latest())
         start = self.restore(state) if state else 0
@@ -73,9 +73,10 @@ class Trainer:
         for step in range(start, train.steps):
             if self.tripwire.diverged_at_step is not None:
                 break
-            for name, new in self.step(step).items():
-                rows[name] += new
-            report(rows["steps"][-1])
+            new = self.step(step)
+            for name in rows:
+                rows[name] += new[name]
+            report(new)
             require_agreement(rows["steps"][-1]["sampler_gap"], self.policy.base.model.dtype)
             self.tripwire.watch(step, rows["steps"][-1]["kl"])
             diverged = self.tripwire.diverged_at_step is not None

@@ -9,6 +9,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,7 @@ from projected_grpo.grpo import ranks
 from projected_grpo.grpo.checkpoint import TABLES, Checkpoints, fingerprint
 from projected_grpo.grpo.demonstrations import Demonstrations
 from projected_grpo.grpo.heal import heal
+from projected_grpo.grpo.live import Live
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.monitors import open_monitor
 from projected_grpo.policy.inits import load_init
@@ -48,6 +50,7 @@ def main(
     init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization.")],
     arm: Annotated[Path, typer.Option(help="Folder of what the arm reads, by the stage arm.")],
     out: Annotated[Path, typer.Option(help="Folder for adapter/, tables and run.json, written.")],
+    live: Annotated[Path | None, typer.Option(help="CSV of the steps so far, written while training goes on.")] = None,
     params: Params = PARAMS,
     seed: Seed = None,
 ) -> None:
@@ -85,7 +88,7 @@ def main(
     checkpoints = Checkpoints(scratch_root() / key) if first else None
     if checkpoints:
         print(f"{checkpoints.steps()} steps are done, by checkpoints of these settings, inputs, code and number of threads", flush=True)
-    progress = Progress(train.steps)
+    progress = Progress(train.steps, Live(live, checkpoints.steps()) if first and live else None)
     ground_truth = ["--problems", str(problems), "--ground-truth", str(arm / "ground_truth.parquet")]
     same_settings = ["--params", str(params), *(["--seed", str(seed)] if seed is not None else [])]
     command = [sys.executable, "-m", "stages.pipeline.ground_truth_monitor", *ground_truth, *same_settings]
@@ -95,7 +98,7 @@ def main(
     ):
         sampler = open_sampler(policy, settings.scale.sampling, base)
         trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, sandbox, sampler, pool, watching)
-        resumed = trainer.run(checkpoints, progress.line if first else lambda row: None)
+        resumed = trainer.run(checkpoints, progress.report if first else lambda rows: None)
     facts = run_facts(resumed, trainer)
     ranks.leave()
     if not first:
@@ -131,10 +134,13 @@ def warm_start(policy: Policy, folder: Path, uses_ground_truth: bool) -> None:
 class Progress:
     """One line a step: reward, qmass, zone shares and the time left."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps, self.began, self.first = steps, time.monotonic(), None
+    def __init__(self, steps: int, live: Live | None) -> None:
+        self.steps, self.live, self.began, self.first = steps, live, time.monotonic(), None
 
-    def line(self, row: dict) -> None:
+    def report(self, rows: Mapping[str, Sequence[dict]]) -> None:
+        if self.live:
+            self.live.add(rows)
+        [row] = rows["steps"]
         step = row["step"]
         self.first = step if self.first is None else self.first
         spent = time.monotonic() - self.began
