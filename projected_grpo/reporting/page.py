@@ -51,8 +51,8 @@ figcaption b { color: var(--ink); }
 .columns { columns: 2 20rem; column-gap: 2rem; font-size: .85rem; }
 .columns div { display: flex; justify-content: space-between; gap: .8rem; border-bottom: 1px solid var(--hair);
   padding: .16rem 0; break-inside: avoid; }
-.columns span:last-child { font-variant-numeric: tabular-nums; text-align: right; overflow-wrap: break-word; }
-.columns span:first-child { color: var(--quiet); }
+.columns span:last-child { font-variant-numeric: tabular-nums; text-align: right; min-width: 0; overflow-wrap: anywhere; }
+.columns span:first-child { color: var(--quiet); flex: none; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(25rem, 100%), 1fr)); gap: .9rem; }
 .card { border: 1px solid var(--line); border-radius: 4px; padding: .65rem .8rem; break-inside: avoid; min-width: 0; }
 .card header { display: flex; flex-wrap: wrap; gap: .3rem .7rem; align-items: baseline; font-size: .82rem;
