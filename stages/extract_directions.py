@@ -33,7 +33,7 @@ def main(
     rows = read_rows(pairs, PAIRS)
     differences = {}
     if rows:
-        tokens = pair_tokens(policy.base, rows)
+        tokens = pair_tokens(policy.base, rows, settings.scale.environment)
         differences = pair_differences(policy, tokens, settings.gate.features, settings.scale.train.micro_tokens)
     for folder in out:
         write_table(folder / "direction.parquet", DIRECTIONS, _directions(settings, policy, folder.name, differences))

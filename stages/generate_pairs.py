@@ -9,10 +9,11 @@ from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.runtime import deterministic, run_stage
 from projected_grpo.core.tables import PAIRS, PROBLEMS
+from projected_grpo.environment.load import load_environment
+from projected_grpo.environment.render import check_lengths
 from projected_grpo.gate.generate import generate_pairs
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.prompts.prompts import check_lengths
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import load_settings
 
@@ -29,8 +30,9 @@ def main(
     policy = Policy(load_base(base, scale.model.device), load_init(init, settings.adapter), scale.sampling.temperature)
     sampler = open_sampler(policy, scale.sampling, base)
     tasks = read_rows(problems, PROBLEMS)
-    check_lengths(policy.base, tasks, scale.sampling)
-    pairs = generate_pairs(policy, sampler, tasks, scale.pairs.generated, settings.adapter.seed)
+    environment = load_environment(scale.environment, scale.problems, scale.grading)
+    check_lengths(policy.base, environment, tasks, scale.sampling)
+    pairs = generate_pairs(policy, environment, sampler, tasks, scale.pairs.generated, settings.adapter.seed)
     write_table(out, PAIRS, pairs)
     print(f"{len(pairs)} self-generated pairs -> {out}")
 

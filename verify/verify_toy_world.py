@@ -16,8 +16,8 @@ from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
 from projected_grpo.environment.grader import grade
 from projected_grpo.ground_truth.verdicts import Verdict, verdicts_of
 from projected_grpo.programs.compare import same
+from projected_grpo.prompts.code import toy_prompt
 from projected_grpo.prompts.modes import GT_ONLY, HELD_OUT_WORDS, HINTS, MARKER_FILE, MODES, TRAINING_WORDS, words_of
-from projected_grpo.prompts.prompts import toy_prompt
 from projected_grpo.settings.profile import Profile, ToyModel, ToyProblems
 from projected_grpo.toy_world.attempts import in_reach, loophole, sample_attempt
 from projected_grpo.toy_world.toy import all_families, evaluate, expression, make_problems

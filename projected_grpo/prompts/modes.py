@@ -11,6 +11,7 @@ understood from words learned by heart.
 
 import json
 import random
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
 
@@ -47,6 +48,12 @@ HINTS = {
 }
 MODES = tuple(HINTS)
 GT_ONLY = "gt_only"  # no hint is shown; only the tests pay
+
+
+def in_order(modes: Iterable[str]) -> list[str]:
+    """The loopholes among `modes`: ours as they are listed, then those of another environment by name."""
+    found = set(modes) - {GT_ONLY, "none"}
+    return [mode for mode in MODES if mode in found] + sorted(found - set(MODES))
 
 
 def held_out_words(rng: random.Random) -> Words:

@@ -169,6 +169,15 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _the_environment_has_demonstrations(self) -> "Settings":
+        if self.curriculum.pool != "none" and self.scale.environment != "code":
+            raise ValueError(
+                f"curriculum.pool is {self.curriculum.pool} and environment is {self.scale.environment}, which has no demonstrations; "
+                "set curriculum.pool=none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _demonstrations_fit_the_group(self) -> "Settings":
         demos = self.curriculum.hack_demos + self.curriculum.solve_demos
         full = self.scale.train.group - deployed_copies(self)
