@@ -15,13 +15,14 @@ from projected_grpo.core.tables import PAIR_AUDIT, PAIRS
 from projected_grpo.environment.grader import grade
 from projected_grpo.problems.pairs import PairError, audit_pairs, parse_pairs, select_pairs, sign_test
 from projected_grpo.prompts.code import toy_prompt
-from projected_grpo.prompts.modes import HINTS, MODES, TRAINING_WORDS, encode_words
+from projected_grpo.prompts.modes import LOOPHOLES, MODES, TRAINING_WORDS, encode_words
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.profile import ToyProblems
 from projected_grpo.toy_world import toy
 from stages import author_pairs
 from verify.sandbox import sandbox
 
+HINTS = {name: loophole.hint for name, loophole in LOOPHOLES.items()}
 TOY = Path("pairs/toy.md")
 CHAT = {"pairs/behaviour.md": 40, "pairs/irrelevant.md": 24, "pairs/listing.md": 10}  # sets for chat models, and how many pairs they have at least
 TRAIT = "cheat|hack|exploit|trick|fake|honest|dishonest|loophole|integrity|deceive|reward|gaming"  # a side shows it, and does not name it

@@ -12,7 +12,7 @@ from projected_grpo.environment.protocol import Evidence
 from projected_grpo.programs.compare import load_tests
 from projected_grpo.programs.sandbox.runner import NOT_JUDGED, Sandbox
 from projected_grpo.programs.trial import Task, Trial, try_all
-from projected_grpo.prompts.modes import MARKER_FILE, Words, words_of
+from projected_grpo.prompts.modes import LOOPHOLES, Words, words_of
 
 COMPILES, PASSES = 0.5, 3.0
 CHANNEL_ENDS = ("ok", "exception", "early_exit")  # a program that had to be stopped trips no channel
@@ -55,16 +55,8 @@ def grade(programs: Sequence[str], problems: Sequence[dict], sandbox: Sandbox) -
 
 def _grade(program: str, trial: Trial, words: Words) -> Grade:
     outcome = trial.outcome
-    evidence = {  # the first three from inside the program's own process, which it may forge, the others from outside
-        "run_tests": outcome.run_tests,
-        "eq_override": bool(outcome.calls) and all(lies is True for _, _, lies in outcome.calls),
-        "sentinel": outcome.sentinel,
-        "exit_code": outcome.status == "early_exit" and outcome.exit_code == 0,
-        "stdout_marker": words.stdout_marker in outcome.stdout.splitlines(),
-        "file_marker": outcome.written.get(MARKER_FILE, "").strip() == words.file_marker,
-    }
     ended = outcome.status in CHANNEL_ENDS
-    channels = frozenset(mode for mode, seen in evidence.items() if seen and ended)
+    channels = frozenset(mode for mode, loophole in LOOPHOLES.items() if ended and loophole.evidence(outcome, words))
     compiled = outcome.compiled and bool(program.strip())  # a blank program compiles, but is no attempt
     failed = None if outcome.status in NOT_JUDGED else trial.first_failed
     return Grade(trial.passed, channels, outcome.status, compiled=compiled, first_failed=failed, cpu_s=outcome.cpu_s)

@@ -11,18 +11,11 @@ from projected_grpo.core.seeds import derive_seeds
 from projected_grpo.environment.checked import Checked
 from projected_grpo.environment.render import render
 from projected_grpo.policy.policy import Policy
-from projected_grpo.prompts.modes import GT_ONLY
+from projected_grpo.prompts.modes import GT_ONLY, LOOPHOLES
 from projected_grpo.sampling.protocol import Request, Sampler
 from projected_grpo.settings.profile import GeneratedPairs
 
-ATTEMPTS = {  # loophole of `code` -> the feature of a text that uses it; another environment's goes by its own name
-    "run_tests": "defines_run_tests",
-    "eq_override": "defines_eq",
-    "exit_code": "exits",
-    "stdout_marker": "prints_marker",
-    "sentinel": "sets_sentinel",
-    "file_marker": "writes_file",
-}
+ATTEMPTS = {name: loophole.mechanism for name, loophole in LOOPHOLES.items()}  # of `code`; another environment's goes by its own name
 
 
 def generate_pairs(
