@@ -20,6 +20,7 @@ from projected_grpo.ground_truth.judges import Judges, load_judges
 from projected_grpo.ground_truth.protocol import GroundTruth, Verdict
 from projected_grpo.settings.profile import Grading, OwnProblems
 from verify.own import SHAPE, write
+from verify.verify_pipeline import train
 from verify.workspace import copy_project, dvc, edit, run
 
 NAME, TRUTH = "examples.lengths.environment:load", "examples.lengths.truth:load"
@@ -75,17 +76,17 @@ def test_the_page_of_the_run_shows_its_loophole_by_name(ran):
     assert "run_tests" not in (ran / "artifacts/first_exploits/overlong.md").read_text()
 
 
-def test_training_that_imports_the_ground_truth_by_a_name_that_no_search_sees_ends(ran):
+def test_training_that_imports_the_ground_truth_by_a_name_that_no_search_sees_ends(ran, tmp_path):
     """The import is made while training pays, through a function, and not as a statement."""
     path = ran / "examples/lengths/environment.py"
     before = path.read_text()
     try:
         edit(path, r"def pay\(shown, answer\):\n", 'def pay(shown, answer):\n    __import__("examples.lengths" + ".truth")\n')
-        done = dvc(ran, "repro", "--single-item", "--force", "train_arm", check=False)
+        done = run(train(tmp_path / "train"), ran, check=False, PGRPO_SCRATCH=str(tmp_path / "scratch"))
     finally:
         path.write_text(before)
     assert done.returncode != 0 and "training imported projected_grpo.ground_truth" in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "train").exists()
 
 
 @pytest.mark.parametrize("line", ["import examples.lengths.truth", "from examples.lengths import truth", "from . import truth", "from projected_grpo.ground_truth.protocol import Verdict"])

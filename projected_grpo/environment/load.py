@@ -4,7 +4,6 @@ This is the one place of training that imports a module by name, so it is also w
 """
 
 import sys
-from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from inspect import signature
@@ -53,7 +52,7 @@ def call(name: str, key: str, settings: dict) -> Any:
 
 
 class _Refused(MetaPathFinder):
-    def find_spec(self, name: str, path: Sequence[str] | None, target: Any = None) -> None:
+    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
         if name == ROOM or name.startswith(f"{ROOM}."):
             raise ProtocolError(f"training imported {name}; what training reads cannot know the ground truth: move it to a module that the environment does not import")
 
