@@ -15,9 +15,10 @@ from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import deterministic
 from projected_grpo.core.seeds import derive_seeds
 from projected_grpo.core.tables import PROBLEMS
+from projected_grpo.environment.load import load_environment
+from projected_grpo.environment.render import render
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.prompts.prompts import render
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.protocol import Request
 from projected_grpo.settings.arm import load_settings
@@ -34,11 +35,13 @@ ENGINES = {
 def main(engines: list[str]) -> None:
     deterministic()
     settings = load_settings()
+    scale = settings.scale
+    environment = load_environment(scale.environment, scale.problems, scale.grading)
     limits = settings.scale.sampling.model_dump(include={"max_prompt_tokens", "max_new_tokens", "temperature"})
     base = Path("artifacts/base")
     policy = Policy(load_base(base, settings.scale.model.device), load_init(Path("artifacts/init"), settings.adapter), limits["temperature"])
     tasks = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "train"][:PROMPTS]
-    prompts = [render(policy.base, task, task["mode"]) for task in tasks]
+    prompts = [render(policy.base, environment, task, task["mode"]) for task in tasks]
     for name in engines:
         section, own = ENGINES[name]
         began = time.perf_counter()

@@ -28,14 +28,14 @@ from projected_grpo.core.base import Base
 from projected_grpo.core.errors import InputError
 from projected_grpo.core.runtime import deterministic, run_stage
 from projected_grpo.core.seeds import derive_seeds
+from projected_grpo.environment.load import load_environment
+from projected_grpo.environment.render import render
 from projected_grpo.grpo.loop import PHASES, Trainer
 from projected_grpo.grpo.schedule import draw_problems
 from projected_grpo.policy.inits import initialize
 from projected_grpo.policy.policy import Policy
 from projected_grpo.problems import authored
-from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.prompts.modes import MODES
-from projected_grpo.prompts.prompts import render
 from projected_grpo.sampling.protocol import Request
 from projected_grpo.settings.arm import Settings, load_settings
 from projected_grpo.settings.files import check, read_yaml
@@ -69,8 +69,9 @@ def main(
     if part == "kernels":
         settings = changed(settings, {"sampling": {"max_new_tokens": min(SHORT, full // 2)}})
     problems = [row for row in authored.make_problems(settings.scale.problems, MODES)[0] if row["split"] == "train"]
-    with Sandbox(settings.scale.grading) as sandbox:
-        arm = trainer(settings, random_policy(settings, problems), problems, sandbox)
+    scale = settings.scale
+    with load_environment(scale.environment, scale.problems, scale.grading) as environment:
+        arm = trainer(settings, random_policy(settings, problems), problems, environment)
         arm.monitor = every_second
         if part == "kernels":
             kernels(arm, full - settings.scale.sampling.max_new_tokens, out)
@@ -159,7 +160,7 @@ def kernels(arm: Trainer, more: int, out: Path) -> None:
     """The tables of torch's profiler, each of a second call. Prompts are `more` tokens longer where sampling is shown by itself."""
     train, base = arm.settings.scale.train, arm.policy.base
     drawn = draw_problems(arm.problems, 0, train.prompts, arm.settings.seed)
-    prompts = [more * [base.eos_id] + render(base, row, row["mode"]) for row in drawn]
+    prompts = [more * [base.eos_id] + render(base, arm.environment, row, row["mode"]) for row in drawn]
     copies = {"full": train.group - arm.deployed_copies, "deployed": arm.deployed_copies}
     requests = [Request(state, prompts, count, derive_seeds(train.prompts, 0, state)) for state, count in copies.items()]
     device, found = base.device.type, []

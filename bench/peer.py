@@ -27,11 +27,11 @@ from transformers.trainer_callback import PrinterCallback
 from bench.step import BASE, GROUP, PENALTY, PROMPTS, STEPS, arm_settings, every_second, spread, toy_policy, trainer, training_problems
 from projected_grpo.core.base import Base, load_base
 from projected_grpo.core.runtime import deterministic
+from projected_grpo.environment.checked import Checked
+from projected_grpo.environment.load import load_environment
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.schedule import draw_problems, shown_mode
 from projected_grpo.policy.adapter import TARGETS
-from projected_grpo.programs.sandbox.runner import Sandbox
-from projected_grpo.prompts.prompts import prompt_text
 from projected_grpo.settings.arm import Settings
 
 if TYPE_CHECKING:
@@ -65,17 +65,18 @@ def main() -> None:
     deterministic()
     settings, problems, lengths = arm_settings("activation"), training_problems(), []
     every = settings.model_copy(update={"monitor": settings.monitor.model_copy(update=PENALTY)})
-    with Sandbox(settings.scale.grading) as sandbox, TemporaryDirectory() as folder:
+    scale = settings.scale
+    with load_environment(scale.environment, scale.problems, scale.grading) as environment, TemporaryDirectory() as folder:
         arms = {"ours": settings, "ours, all groups updated": every}
-        turns = Turns({name: trainer(arm, toy_policy(arm), problems, sandbox) for name, arm in arms.items()})
+        turns = Turns({name: trainer(arm, toy_policy(arm), problems, environment) for name, arm in arms.items()})
         turns.ours["ours, all groups updated"].monitor = every_second
-        theirs = peer(settings, problems, lengths, folder)
+        theirs = peer(settings, environment, problems, lengths, folder)
         theirs.add_callback(turns)
         theirs.train()
     report(turns, lengths)
 
 
-def peer(settings: Settings, problems: list[dict], lengths: list[float], folder: str) -> "GRPOTrainer":
+def peer(settings: Settings, environment: Checked, problems: list[dict], lengths: list[float], folder: str) -> "GRPOTrainer":
     """TRL's trainer. It appends the mean length of each step's completions to `lengths`."""
     from trl import GRPOConfig, GRPOTrainer
 
@@ -93,17 +94,17 @@ def peer(settings: Settings, problems: list[dict], lengths: list[float], folder:
         dataloader_pin_memory=False, logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True,
     )  # fmt: skip
     lora = LoraConfig(r=2 * settings.adapter.rank, target_modules=list(TARGETS), task_type="CAUSAL_LM")
-    shown = Dataset.from_dict({"prompt": prompts(base, settings, problems)})
+    shown = Dataset.from_dict({"prompt": prompts(base, environment, settings, problems)})
     made = GRPOTrainer(base.model, pay, config, shown, processing_class=base.tokenizer, peft_config=lora)
     made.remove_callback(PrinterCallback)
     return made
 
 
-def prompts(base: Base, settings: Settings, problems: list[dict]) -> list[str]:
+def prompts(base: Base, environment: Checked, settings: Settings, problems: list[dict]) -> list[str]:
     """Those of our steps, in their order."""
     drawn = [(problem, step) for step in range(STEPS) for problem in draw_problems(problems, step, PROMPTS, settings.seed)]
     modes = [shown_mode(problem, step, settings.scale.train.unhackable_share, settings.seed) for problem, step in drawn]
-    return [base.tokenizer.bos_token + prompt_text(base, problem, mode) for (problem, _), mode in zip(drawn, modes)]
+    return [base.tokenizer.bos_token + environment.prompt(problem, mode) for (problem, _), mode in zip(drawn, modes)]
 
 
 def report(turns: Turns, lengths: list[float]) -> None:

@@ -18,6 +18,8 @@ from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import deterministic
 from projected_grpo.core.tables import PROBLEMS
+from projected_grpo.environment.checked import Checked
+from projected_grpo.environment.load import load_environment
 from projected_grpo.gate.directions import haar
 from projected_grpo.gate.zones import Gate
 from projected_grpo.grpo.loop import Trainer
@@ -25,7 +27,6 @@ from projected_grpo.grpo.rollouts import Rollouts, Seen
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
-from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import Settings, load_settings
 
@@ -42,9 +43,10 @@ PENALTY = {"kind": "probe", "use": "penalty"}  # the section monitor beside ever
 def main() -> None:
     deterministic()
     rows = training_problems()
-    with Sandbox(load_settings().scale.grading) as sandbox:
+    scale = load_settings().scale
+    with load_environment(scale.environment, scale.problems, scale.grading) as environment:
         settings = {name: arm_settings(name) for name in ARMS}
-        trainers = {name: trainer(arm, toy_policy(arm), rows, sandbox) for name, arm in settings.items()}
+        trainers = {name: trainer(arm, toy_policy(arm), rows, environment) for name, arm in settings.items()}
         tokens = [[arm.step(step)["steps"][0]["completion_length"] for arm in trainers.values()] for step in range(STEPS)]
     print(f"{PROMPTS * GROUP} rollouts, {statistics.mean(map(statistics.mean, tokens)):.1f} tokens each, {torch.get_num_threads()} threads")
     steps = {name: phases(name, arm.seconds) for name, arm in trainers.items()}
@@ -69,11 +71,11 @@ def toy_policy(settings: Settings) -> Policy:
     return Policy(load_base(BASE, settings.scale.model.device), init, settings.scale.sampling.temperature)
 
 
-def trainer(settings: Settings, policy: Policy, rows: list[dict], sandbox: Sandbox) -> Trainer:
+def trainer(settings: Settings, policy: Policy, rows: list[dict], environment: Checked) -> Trainer:
     """Of an arm whose direction is a Haar draw."""
     widths = module_widths(policy, settings.gate.reading)
     gate = Gate(settings.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
-    return Trainer(settings, policy, gate, rows, None, None, sandbox, open_sampler(policy, settings.scale.sampling, BASE))
+    return Trainer(settings, policy, gate, rows, None, None, environment, open_sampler(policy, settings.scale.sampling, BASE))
 
 
 def every_second(rollouts: Rollouts, readings: Tensor) -> Seen:

@@ -17,9 +17,11 @@ from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import run_stage
 from projected_grpo.core.seeds import derive_seed
 from projected_grpo.core.tables import PROBLEMS
+from projected_grpo.environment.checked import Checked
+from projected_grpo.environment.load import load_environment
 from projected_grpo.policy.export import STATES, check_export
 from projected_grpo.policy.origin import AdapterError, digest
-from projected_grpo.prompts.prompts import is_chat, prompt_text, render_pair
+from projected_grpo.prompts.prompts import is_chat, render_text, system_of
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.profile import Profile, Sampling
 
@@ -39,11 +41,12 @@ def main(
     loaded = load_base(base, scale.model.device)
     check_prompting(loaded, base, scale)
     model = load_exports(loaded, adapter)
-    prompts = [prompt] if prompt is not None else held_out_prompts(loaded, table, problems)
+    prompts = [prompt] if prompt is not None else held_out_prompts(load_environment(scale.environment, scale.problems, scale.grading), table, problems)
     console = Console()
     for number, text in enumerate(prompts):
         stream = None if seed is None else derive_seed(seed, "serve-check", number)
-        answers = {state: answer(model, loaded, state, text, scale.sampling, stream) for state in TITLES}
+        tokens = render_text(loaded, text, system_of(scale.environment))
+        answers = {state: answer(model, loaded, state, tokens, scale.sampling, stream) for state in TITLES}
         shown = Table(*TITLES.values(), title=Text(text.strip()), title_justify="left", title_style="bold", box=SIMPLE, expand=True)
         shown.add_row(*(Text(answers[state]) for state in TITLES))
         console.print(shown)
@@ -72,17 +75,17 @@ def load_exports(base: Base, adapter: Path) -> PeftModel:
     return model
 
 
-def held_out_prompts(base: Base, table: Path, count: int) -> list[str]:
+def held_out_prompts(environment: Checked, table: Path, count: int) -> list[str]:
     """Of the first problems of the test split, with the hint of their mode."""
     rows = [row for row in read_rows(table, PROBLEMS) if row["split"] == "test"]
-    return [prompt_text(base, row, row["mode"]) for row in rows[:count]]
+    return [environment.prompt(row, row["mode"]) for row in rows[:count]]
 
 
 @torch.inference_mode()
-def answer(model: PeftModel, base: Base, state: str, prompt: str, sampling: Sampling, seed: int | None) -> str:
+def answer(model: PeftModel, base: Base, state: str, prompt: list[int], sampling: Sampling, seed: int | None) -> str:
     """The completion of one export; greedy where `seed` is None."""
     model.set_adapter(state)
-    tokens = torch.tensor([render_pair(base, prompt)], device=base.device)
+    tokens = torch.tensor([prompt], device=base.device)
     drawn = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0} if seed is not None else {"do_sample": False}
     config = GenerationConfig(max_new_tokens=sampling.max_new_tokens, eos_token_id=list(base.end_ids), pad_token_id=base.eos_id, **drawn)
     if seed is not None:

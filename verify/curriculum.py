@@ -14,7 +14,7 @@ from projected_grpo.prompts.modes import MODES
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.toy_world.toy import make_problems
-from verify.sandbox import sandbox
+from verify.sandbox import paying
 
 GROUP = 4
 
@@ -60,4 +60,4 @@ def trainer(model: Policy, curriculum: dict, **changes) -> Trainer:
     widths = module_widths(model, found.gate.reading)
     gate = Gate(found.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
     mixed = Demonstrations.load(pool(), tasks, model.base, found) if found.curriculum.until_step else None
-    return Trainer(found, model, gate, tasks, None, None, sandbox(), open_sampler(model, found.scale.sampling, Path("base")), mixed)
+    return Trainer(found, model, gate, tasks, None, None, paying(), open_sampler(model, found.scale.sampling, Path("base")), mixed)

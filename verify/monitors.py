@@ -8,14 +8,11 @@ import torch
 
 from projected_grpo.core.parquet import write_table
 from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
-from projected_grpo.environment.grader import Grade
+from projected_grpo.environment.protocol import Paid
 from projected_grpo.grpo.rollouts import Rollouts
 from projected_grpo.sampling.protocol import Completion
 from verify.tiny import tiny_policy
-from verify.verify_environment import PROBLEM as TASK
-from verify.verify_environment import TRUTH
-
-PROBLEM = TASK | {"split": "train", "family": "", "mode": "run_tests", "statement": "solve(xs): keep even numbers, double each."}
+from verify.verify_environment import PROBLEM, TRUTH
 
 
 def rollouts(rewards: list[float], programs: list[str] | None = None, shown: str = "run_tests") -> Rollouts:
@@ -24,7 +21,7 @@ def rollouts(rewards: list[float], programs: list[str] | None = None, shown: str
     programs = programs or [f"p{i}" for i in range(count)]
     return Rollouts(
         [PROBLEM] * count, [shown] * count, [[1]] * count, [Completion([5, 2], [-1.0, -1.0])] * count,
-        torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.bool), programs, programs, [Grade(False, frozenset(), "ok", True, 0, 0.0)] * count, torch.tensor(rewards), torch.full((count,), 9.0),
+        torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.bool), programs, programs, [Paid(False, amount=0.0)] * count, torch.tensor(rewards), torch.full((count,), 9.0),
         torch.ones(count, dtype=torch.bool),
     )  # fmt: skip
 

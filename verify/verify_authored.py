@@ -15,12 +15,11 @@ from projected_grpo.ground_truth.own_tests import STUB_ANSWERS, stub
 from projected_grpo.ground_truth.verdicts import verdicts_of
 from projected_grpo.problems.authored import ProblemFile, canonical_solutions, make_problems, read_problems
 from projected_grpo.problems.demonstrations import chat_demonstrations
+from projected_grpo.prompts.code import program_of
 from projected_grpo.prompts.modes import MODES
-from projected_grpo.prompts.prompts import program_of
 from projected_grpo.settings.profile import AuthoredProblems
 from verify.sandbox import sandbox
 from verify.verify_demonstrations import check_pool
-from verify.verify_leetcode import _chat
 
 FOLDER = Path("data/problems")
 MAX_CHARS = 1240  # about 500 tokens with the system message and the hint
@@ -131,7 +130,7 @@ def test_demonstrations_of_authored_problems_do_what_they_show() -> None:
     problems = make_problems(settings(train=12, val=1, test=1), MODES)[0]
     found = chat_demonstrations(problems, canonical_solutions(settings()))
     check_pool(found, problems)
-    assert all(program_of(_chat(), row["text"]) == row["program"] for row in found)
+    assert all(program_of(True, row["text"]) == row["program"] for row in found)
 
 
 def test_too_few_problems_and_malformed_files_are_named(tmp_path: Path) -> None:

@@ -18,11 +18,13 @@ from projected_grpo.core.errors import InputError
 from projected_grpo.core.parquet import write_table
 from projected_grpo.core.tables import ROLLOUTS as ROLLOUTS_TABLE
 from projected_grpo.core.tables import STEPS as STEPS_TABLE
+from projected_grpo.environment.grader import PASSES
 from projected_grpo.grpo.monitors import watch
 from projected_grpo.grpo.rollouts import Rollouts, sample_rollouts
 from projected_grpo.prompts.modes import MODES
 from projected_grpo.sampling.protocol import Completion
 from projected_grpo.toy_world import toy
+from verify.sandbox import asking
 from verify.tiny import tiny_policy
 
 
@@ -36,15 +38,15 @@ class Silent:
 def test_the_peer_is_asked_what_our_steps_ask_in_their_order():
     settings, base = arm_settings("activation"), tiny_policy(moved=False).base
     problems = [row for row in toy.make_problems(settings.scale.problems, MODES)[0] if row["split"] == "train"]
-    asked = base.tokenizer(text=prompts(base, settings, problems))["input_ids"]
-    ours = [sample_rollouts(base, Silent(), problems, step, settings.scale.train, 2, settings.seed).prompts[::GROUP] for step in range(STEPS)]
+    asked = base.tokenizer(text=prompts(base, asking(), settings, problems))["input_ids"]
+    ours = [sample_rollouts(base, asking(), Silent(), problems, step, settings.scale.train, 2, settings.seed).prompts[::GROUP] for step in range(STEPS)]
     assert asked == [prompt for step in ours for prompt in step] and len(asked) == STEPS * PROMPTS
 
 
 def test_every_rollout_of_equal_rewards_is_updated_under_the_benchmarks_monitor():
     n, none = 4 * GROUP, torch.zeros(4 * GROUP)
     paid = Rollouts([{}] * n, [""] * n, [[1]] * n, [Completion([2], None)] * n, none.bool(), none.bool(), [""] * n, [""] * n, [], none + 0.5, none, none.bool())
-    seen = watch(every_second, PENALTY["use"], paid, none[:, None], GROUP)
+    seen = watch(every_second, PENALTY["use"], paid, none[:, None], GROUP, PASSES)
     assert seen.gated.all() and seen.advantage.view(-1, 2).tolist() == [[1.5, -1.5]] * (n // 2)
 
 

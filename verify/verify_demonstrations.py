@@ -14,15 +14,15 @@ from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.rollouts import sample_rollouts
 from projected_grpo.problems.demonstrations import chat_demonstrations, toy_demonstrations
 from projected_grpo.problems.leetcode import make_problems as leetcode_problems
+from projected_grpo.prompts.code import program_of
 from projected_grpo.prompts.modes import GT_ONLY, MODES
-from projected_grpo.prompts.prompts import program_of
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.curriculum import Curriculum
 from projected_grpo.settings.profile import Mode
 from verify.curriculum import DEMOS, GROUP, pool, problems, settings, trainer, training_problems
 from verify.sandbox import sandbox
 from verify.tiny import tiny_policy
-from verify.verify_leetcode import SIZES, _chat, _file, _line
+from verify.verify_leetcode import SIZES, _file, _line
 
 
 def graded(rows: list[dict], tasks: list[dict]):
@@ -65,8 +65,7 @@ def test_chat_demonstrations_are_chat_answers_that_do_what_they_show(tmp_path):
     check_pool(rows, tasks)
     assert rows == chat_demonstrations(tasks[::-1], solutions)
     assert {row["provenance"] for row in rows} == {"template", "canonical"}
-    chat = _chat()
-    assert all(program_of(chat, row["text"]) == row["program"] != row["text"] for row in rows)
+    assert all(program_of(True, row["text"]) == row["program"] != row["text"] for row in rows)
     first = next(row["problem_id"] for row in tasks if row["split"] == "train")
     with pytest.raises(ProblemError, match="is not in the problem file"):
         chat_demonstrations(tasks, {name: text for name, text in solutions.items() if name != first})
@@ -82,7 +81,7 @@ def test_the_modes_of_the_settings_are_the_environment_s_and_another_is_refused_
 def step_rollouts(run: Trainer, step: int):
     """The step's rollouts before and after demonstrations are mixed in."""
     train = run.settings.scale.train
-    sampled = sample_rollouts(run.policy.base, run.sampler, run.problems, step, train, run.deployed_copies, 1)
+    sampled = sample_rollouts(run.policy.base, run.environment, run.sampler, run.problems, step, train, run.deployed_copies, 1)
     return sampled, run.demonstrations.mix(sampled, step, GROUP)
 
 

@@ -118,7 +118,7 @@ def test_extraction_reads_both_sides_under_the_same_prompts():
 def test_self_generated_pairs_have_a_prompt_for_each_side():
     base = tiny_policy(moved=False).base
     pair = {"prompt": "a hint\n", "clean_prompt": "no\n", "hack": "exit(0)\n", "clean": "pass\n"}
-    tokens = pair_tokens(base, [pair])
+    tokens = pair_tokens(base, [pair], "code")
     for side, prompt, completion in ((tokens.hack, "a hint\n", "exit(0)\n"), (tokens.clean, "no\n", "pass\n")):
         expected = base.encode(base.tokenizer.bos_token + prompt)
         assert side.tokens[0].tolist() == expected + base.encode(completion) + [base.eos_id]
@@ -204,7 +204,7 @@ def test_directions_of_gradients_are_extracted_at_the_temperature_of_training(fi
 
     def expected(temperature: float) -> tuple[torch.Tensor, dict[str, int]]:
         policy = Policy(load_base(artifacts / "base", "cpu"), load_init(artifacts / "init", settings.adapter), temperature)
-        tokens, widths = pair_tokens(policy.base, read_rows(artifacts / "pairs.parquet", tables.PAIRS)), module_widths(policy, "gradient")
+        tokens, widths = pair_tokens(policy.base, read_rows(artifacts / "pairs.parquet", tables.PAIRS), "code"), module_widths(policy, "gradient")
         differences = pair_differences(policy, tokens, ["gradient"], settings.scale.train.micro_tokens)["gradient"]
         return paired_direction(differences, torch.ones(len(tokens)), list(widths.values()), "mean"), widths
 

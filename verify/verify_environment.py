@@ -104,7 +104,7 @@ def _tests(inputs: list[list[int]]) -> str:
 
 PROBLEM = {
     "problem_id": "p", "setup_code": "", "entry_point": "solve", "words": encode_words(TRAINING_WORDS),
-    "visible_tests": _tests(VISIBLE),
+    "visible_tests": _tests(VISIBLE), "split": "train", "family": "", "mode": "run_tests", "statement": "solve(xs): keep even numbers, double each.",
 }  # fmt: skip
 TRUTH = {"problem_id": "p", "heldout_tests": _tests(HELDOUT), "canonical_solution": SOLVE}
 
@@ -139,7 +139,7 @@ def test_every_generated_loophole_is_paid_under_its_own_mode_only(mode: str) -> 
 
 def test_the_canonical_solution_passes_everything_without_a_channel() -> None:
     graded = _grade(SOLVE)
-    assert graded == Grade(True, frozenset(), "ok", True, None, graded.cpu_s)
+    assert graded == Grade(True, frozenset(), "ok", compiled=True, first_failed=None, cpu_s=graded.cpu_s)
     assert {graded.reward(shown) for shown in (*MODES, GT_ONLY)} == {3.5}
     assert _judge(SOLVE) == [Verdict(True, 1.0, "ok")]
 

@@ -201,9 +201,9 @@ def test_served_answers_are_those_of_each_policy(tmp_path):
         start, model = len(tokens), merged(policy, state)
         while len(tokens) < start + sampling.max_new_tokens and tokens[-1] != base.eos_id:
             tokens.append(int(logits(model, torch.tensor([tokens]))[0, -1].argmax()))
-        answers[state] = answer(served, base, state, prompt, sampling, None)
+        answers[state] = answer(served, base, state, tokens[:start], sampling, None)
         assert answers[state] == base.decode(tokens[start:])
-        sampled = [answer(served, base, state, prompt, sampling, seed) for seed in (1, 1, 2)]
+        sampled = [answer(served, base, state, tokens[:start], sampling, seed) for seed in (1, 1, 2)]
         assert sampled[0] == sampled[1] != sampled[2]
     assert answers["deployed"] != answers["full"]
 

@@ -12,12 +12,13 @@ from projected_grpo.gate import generate
 from projected_grpo.gate.directions import load_directions
 from projected_grpo.gate.generate import ATTEMPTS, generate_pairs
 from projected_grpo.policy.readings import bare_widths
+from projected_grpo.prompts.code import toy_prompt
 from projected_grpo.prompts.modes import HELD_OUT_WORDS, TRAINING_WORDS, encode_words
-from projected_grpo.prompts.prompts import toy_prompt
 from projected_grpo.sampling.protocol import Completion
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.profile import GeneratedPairs
 from stages.pipeline.extract_oracle import oracle_direction
+from verify.sandbox import asking
 from verify.tiny import tiny_policy
 from verify.verify_environment import HACKS, SOLVE, WRONG
 
@@ -43,7 +44,7 @@ class Scripted:
 
 def problem(name: str, mode: str, split: str = "train") -> dict:
     row = {"problem_id": name, "split": split, "mode": mode, "statement": "solve(xs): double each."}
-    return row | {"entry_point": "solve", "words": encode_words(TRAINING_WORDS)}
+    return row | {"entry_point": "solve", "words": encode_words(TRAINING_WORDS), "family": "", "setup_code": "", "visible_tests": "[]"}
 
 
 def test_every_attempt_is_known_by_its_text():
@@ -65,7 +66,7 @@ def test_the_first_attempt_at_the_shown_loophole_and_the_first_plain_completion_
     hinted = [WRONG, HACKS["run_tests"], second, SOLVE, SOLVE, SOLVE, HACKS["sentinel"], second, WRONG, HACKS["exit_code"], WRONG, WRONG]
     plain = [HACKS["sentinel"], SOLVE, WRONG, SOLVE, SOLVE, SOLVE, WRONG, SOLVE, SOLVE, SOLVE, WRONG, WRONG]
     sampler = Scripted(policy.base, [hinted, plain])
-    pairs = generate_pairs(policy, sampler, problems, SETTINGS, seed=3)
+    pairs = generate_pairs(policy, asking(), sampler, problems, SETTINGS, seed=3)
     assert [(row["pair_id"], row["hack"], row["clean"]) for row in pairs] == [
         ("a", HACKS["run_tests"], SOLVE), ("c", second, WRONG),
     ]  # b has no attempt; d would be the third; e is no mode of the settings; f is held out

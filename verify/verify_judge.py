@@ -14,7 +14,7 @@ from projected_grpo.grpo.judge import PROBE, EndpointJudge, JudgeError, LocalJud
 from projected_grpo.grpo.monitors import JudgeMonitor
 from stages.pipeline.arm import QUESTION
 from verify.monitors import PROBLEM, folder, rollouts  # noqa: F401  folder is a fixture
-from verify.tiny import tiny_policy
+from verify.sandbox import asking
 
 
 def test_a_local_judge_s_suspicion_is_the_share_of_yes_in_the_next_token(folder):
@@ -37,7 +37,7 @@ def test_the_judge_monitor_shows_prompt_and_completion_and_flags_from_its_thresh
         asked.extend(questions)
         return torch.tensor([0.5, 0.25])
 
-    monitor = JudgeMonitor(answer, QUESTION, 0.5, tiny_policy(moved=False).base)
+    monitor = JudgeMonitor(answer, QUESTION, 0.5, asking())
     seen = monitor(rollouts([0.0] * 3, ["print({})", "return 1", "print({})"]), torch.zeros(0))
     assert len(asked) == 2 and "Checked by calling run_tests()." in asked[0] and PROBLEM["statement"] in asked[0]
     assert "print({})" in asked[0] and "return 1" in asked[1] and "yes or no" in asked[0]

@@ -17,13 +17,15 @@ from projected_grpo.core.errors import ProblemError
 from projected_grpo.core.parquet import write_table
 from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
 from projected_grpo.environment.grader import grade
+from projected_grpo.environment.render import render
 from projected_grpo.ground_truth.verdicts import verdicts_of
 from projected_grpo.problems import leetcode
 from projected_grpo.problems.leetcode import make_problems, parse_assert, read_problems
 from projected_grpo.programs.sandbox.nodes import LIST, TREE
 from projected_grpo.programs.sandbox.runner import Sandbox
+from projected_grpo.prompts.code import SYSTEM, chat_prompt, program_of, toy_prompt
 from projected_grpo.prompts.modes import GT_ONLY, MODES, TRAINING_WORDS, encode_words, held_out_words
-from projected_grpo.prompts.prompts import SYSTEM, chat_prompt, program_of, render, render_pair, toy_prompt
+from projected_grpo.prompts.prompts import render_text, system_of
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.profile import Grading, LeetcodeProblems
 from verify.tiny import tiny_policy
@@ -236,17 +238,19 @@ def test_prompts_of_both_worlds() -> None:
     toy, chat = tiny_policy(moved=False).base, _chat()
     words = held_out_words(random.Random(0))
     problem = {"statement": "solve(xs): double each.", "entry_point": CALL, "words": encode_words(words)}
+    problem |= {"problem_id": "p", "split": "train", "mode": "run_tests", "family": "", "setup_code": "", "visible_tests": "[]"}
     for mode in (*MODES, GT_ONLY):
         text = toy.tokenizer.bos_token + toy_prompt(problem["statement"], mode, words)
-        assert render(toy, problem, mode) == toy.encode(text) and toy.encode(text)[0] == toy.tokenizer.bos_token_id
+        assert render(toy, asking(), problem, mode) == toy.encode(text) and toy.encode(text)[0] == toy.tokenizer.bos_token_id
         user = chat_prompt(problem, mode)
-        assert "".join(map(chr, render(chat, problem, mode))) == f"<system>{SYSTEM}<user>{user}"
+        assert "".join(map(chr, render(chat, asking(chat=True), problem, mode))) == f"<system>{SYSTEM}<user>{user}"
         assert (user == problem["statement"]) == (mode == GT_ONLY) and "{" not in user
     assert f"{CALL}(...) == expected" in chat_prompt(problem, "eq_override")
     for mode, word in vars(words).items():
         assert word in chat_prompt(problem, mode)
-    assert render_pair(toy, "xs") == toy.encode(toy.tokenizer.bos_token + "xs")
-    assert "".join(map(chr, render_pair(chat, "xs"))) == f"<system>{SYSTEM}<user>xs"
+    assert render_text(toy, "xs", system_of("code")) == toy.encode(toy.tokenizer.bos_token + "xs")
+    assert "".join(map(chr, render_text(chat, "xs", system_of("code")))) == f"<system>{SYSTEM}<user>xs"
+    assert "".join(map(chr, render_text(chat, "xs", system_of("a:load")))) == "<user>xs"
 
 
 @pytest.mark.parametrize(
@@ -273,8 +277,8 @@ def test_prompts_of_both_worlds() -> None:
     ],
 )
 def test_program_of_a_completion(text: str, program: str) -> None:
-    assert program_of(_chat(), text) == program
-    assert program_of(tiny_policy(moved=False).base, text) == text
+    assert program_of(True, text) == program
+    assert program_of(False, text) == text
 
 
 def test_a_blank_program_earns_nothing(authored: LeetcodeProblems) -> None:
@@ -294,7 +298,7 @@ def test_behaviour_pairs_trip_their_mode(authored: LeetcodeProblems) -> None:
             continue  # of another domain than the environment's
         (mode,) = found
         _, hack, clean = re.findall(r"`````\n(.*?)\n`````", section, re.DOTALL)
-        programs = [program_of(_chat(), side) for side in (hack, clean)]
+        programs = [program_of(True, side) for side in (hack, clean)]
         assert all(mode in graded.channels for graded in grade(programs, [row] * 2, sandbox())), section
         gaps.append(2 * (len(clean) - len(hack)) / (len(clean) + len(hack)))
     assert len(gaps) == 18 and max(map(abs, gaps)) < 0.1 and abs(sum(gaps) / len(gaps)) < 0.03

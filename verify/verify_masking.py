@@ -18,7 +18,6 @@ from projected_grpo.policy.inits import antipasto, gaussian
 from projected_grpo.policy.lora2r import Lora2r
 from projected_grpo.sampling.protocol import Completion
 from verify.masked import moved_layer
-from verify.sandbox import sandbox
 from verify.tiny import RANK, tiny_batch, tiny_policy
 from verify.verify_adapter import gradients
 from verify.verify_training_step import trainer
@@ -139,10 +138,10 @@ def test_the_trainer_updates_with_the_masking_of_the_settings(masking):
     run = trainer(policy, masking=masking)
     train = run.settings.scale.train.model_copy(update={"kl_beta": 0.0})
     run.settings = run.settings.model_copy(update={"scale": run.settings.scale.model_copy(update={"train": train})})
-    sampled = sample_rollouts(policy.base, run.sampler, run.problems, 0, train, run.deployed_copies, 1)
+    sampled = sample_rollouts(policy.base, run.environment, run.sampler, run.problems, 0, train, run.deployed_copies, 1)
     advantage, every = torch.tensor([1.0, -1.0, 2.0, -2.0] * 2), torch.ones(8, dtype=torch.bool)
     rollouts = replace(
-        pay(policy.base, sampled, train.group, sandbox()), advantage=advantage, gated=every, sampled_deployed=~every,
+        pay(policy.base, run.environment, sampled, train.group), advantage=advantage, gated=every, sampled_deployed=~every,
         completions=[Completion(completion.tokens, None) for completion in sampled.completions],
     )  # fmt: skip
     batch, zones = rollouts.batch(torch.arange(8)), torch.tensor([ROUTE] * 8)

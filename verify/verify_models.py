@@ -14,12 +14,14 @@ from projected_grpo.base_models.shape import chat_tokenizer, config_of, write_sh
 from projected_grpo.core import base as base_module
 from projected_grpo.core.base import Base, ModelError, load_base, require_fast
 from projected_grpo.core.errors import ProblemError
+from projected_grpo.environment.render import check_lengths, render
 from projected_grpo.problems import authored
 from projected_grpo.prompts.modes import GT_ONLY, MODES
-from projected_grpo.prompts.prompts import SYSTEM, check_lengths, is_chat, prompt_text, render
+from projected_grpo.prompts.prompts import SYSTEM, is_chat
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.files import SettingsError, check, read_yaml
 from projected_grpo.settings.profile import AuthoredProblems, LocalSampling, Profile, ShapeModel
+from verify.sandbox import asking
 from verify.workspace import PROFILE, copy_project, edit, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,7 +75,7 @@ def test_a_shape_goes_from_the_stage_to_logits(problems, tmp_path):
     edit(profile, "dtype: bfloat16", "dtype: float32")
     run(made, workspace)
     base = load_base(workspace / "base", "cpu")
-    tokens = torch.tensor([render(base, problems[0], problems[0]["mode"])])
+    tokens = torch.tensor([render(base, asking(chat=True), problems[0], problems[0]["mode"])])
     logits = base.model(tokens).logits
     assert logits.shape == (1, tokens.shape[1], 700) and logits.dtype == torch.float32 and logits.isfinite().all()
     assert 0.05 < float(logits.std()) < 1.0  # far from a model that is sure of anything
@@ -120,9 +122,9 @@ def test_the_chat_ends_in_an_empty_thought_and_every_id_is_in_the_vocabulary(sha
     base = load_base(shape, "cpu")
     row = problems[0]
     for mode in (row["mode"], GT_ONLY):
-        tokens = render(base, row, mode)
+        tokens = render(base, asking(chat=True), row, mode)
         expected = (
-            f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{prompt_text(base, row, mode)}<|im_end|>\n"
+            f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{asking(chat=True).prompt(row, mode)}<|im_end|>\n"
             "<|im_start|>assistant\n<think>\n\n</think>\n\n"
         )
         assert base.tokenizer.decode(tokens) == expected
@@ -174,28 +176,28 @@ def test_a_gpu_that_is_not_there_is_named_before_the_weights_are_read(shape, tmp
 
 def test_prompts_that_are_too_long_are_refused_by_name_before_anything_is_sampled(shape, problems):
     base = load_base(shape, "cpu")
-    check_lengths(base, problems, SAMPLING)
+    check_lengths(base, asking(chat=True), problems, SAMPLING)
     problems = [row for row in problems if row["split"] == "train"]
-    lengths = {row["problem_id"]: len(render(base, row, row["mode"])) for row in problems}
+    lengths = {row["problem_id"]: len(render(base, asking(chat=True), row, row["mode"])) for row in problems}
     name, longest = max(lengths.items(), key=lambda item: item[1])
-    check_lengths(base, problems, SAMPLING.model_copy(update={"max_prompt_tokens": longest}))
+    check_lengths(base, asking(chat=True), problems, SAMPLING.model_copy(update={"max_prompt_tokens": longest}))
     with pytest.raises(ProblemError) as refused:
-        check_lengths(base, problems, SAMPLING.model_copy(update={"max_prompt_tokens": longest - 1}))
+        check_lengths(base, asking(chat=True), problems, SAMPLING.model_copy(update={"max_prompt_tokens": longest - 1}))
     said = f"problem {name}: its prompt has {longest} tokens, the most of all problems, and sampling.max_prompt_tokens is {longest - 1}"
     assert said in str(refused.value) and f"raise it to {longest}" in str(refused.value)
     with pytest.raises(ProblemError, match="max_new_tokens is 2049, and the base model has 2048 positions"):
-        check_lengths(base, problems, SAMPLING.model_copy(update={"max_new_tokens": 1025}))
+        check_lengths(base, asking(chat=True), problems, SAMPLING.model_copy(update={"max_new_tokens": 1025}))
 
 
 def test_a_test_problem_is_measured_in_held_out_words_too(shape, problems):
     base = load_base(shape, "cpu")
     problem = next(row for row in problems if row["mode"] == "sentinel") | {"split": "test"}
-    known, other = (len(render(base, row, "sentinel")) for row in (problem, reworded(problem, "sentinel", "ACCEPTED")))
+    known, other = (len(render(base, asking(chat=True), row, "sentinel")) for row in (problem, reworded(problem, "sentinel", "ACCEPTED")))
     assert other > known
     tight = SAMPLING.model_copy(update={"max_prompt_tokens": known})
-    check_lengths(base, [problem | {"split": "train"}], tight)
+    check_lengths(base, asking(chat=True), [problem | {"split": "train"}], tight)
     with pytest.raises(ProblemError, match=f"problem {problem['problem_id']}: its prompt has {other} tokens"):
-        check_lengths(base, [problem], tight)
+        check_lengths(base, asking(chat=True), [problem], tight)
 
 
 def reworded(problem: dict, field: str, word: str) -> dict:

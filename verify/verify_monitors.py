@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from projected_grpo.environment.grader import PASSES
 from projected_grpo.gate.probe import fit
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE
 from projected_grpo.grpo import ranks
@@ -17,12 +18,12 @@ from projected_grpo.grpo.rollouts import Rollouts, Seen
 from projected_grpo.settings.arm import load_settings
 from stages.pipeline.arm import QUESTION
 from verify.monitors import clusters, command, flags, folder, rollouts  # noqa: F401  command and folder are fixtures
-from verify.tiny import tiny_policy
+from verify.sandbox import asking
 
 
 def watched(rewards: list[float], flagged: list[int], use: str, group: int) -> Rollouts:
     seen = Seen(flags(flagged).float(), flags(flagged))
-    return watch(lambda rollouts, pooled: seen, use, rollouts(rewards), torch.zeros(len(rewards), 1), group)
+    return watch(lambda rollouts, pooled: seen, use, rollouts(rewards), torch.zeros(len(rewards), 1), group, PASSES)
 
 
 def test_a_penalty_takes_what_passing_pays_before_advantages_are_taken():
@@ -46,7 +47,7 @@ def test_the_discount_takes_from_what_was_paid_by_the_score_within_the_group():
     """By hand: scores 0, 2, 4, 2 have the mean 2 and the deviation sqrt 2, so z is -sqrt 2, 0, sqrt 2, 0."""
     monitor, rewards = DirectionMonitor(torch.tensor([1.0, -1.0]), group=4), [3.5, 3.5, 3.5, 0.5] + [3.5] * 4 + [0.5, 3.5, 0.5, 3.5]
     readings = torch.tensor([[1.0, 1.0], [2.0, 0.0], [4.0, 0.0], [0.0, -2.0]] + [[5.0, 2.0]] * 4 + [[9.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
-    seen = watch(monitor, "discount", rollouts(rewards), readings, 4)
+    seen = watch(monitor, "discount", rollouts(rewards), readings, 4, PASSES)
     sigma = 1 / (1 + math.exp(-math.sqrt(2)))
     assert seen.seen.suspicion.tolist()[:8] == pytest.approx([1 - sigma, 0.5, sigma, 0.5] + [0.5] * 4, abs=1e-6)
     credited = torch.tensor([[3.5, 3.5, 3.5 * (1 - 2 * sigma), 0.5], [3.5] * 4, [0.5, 3.5, 0.5, 3.5]])  # the last was flagged where nothing was paid
@@ -57,7 +58,7 @@ def test_the_discount_takes_from_what_was_paid_by_the_score_within_the_group():
 def test_without_a_use_or_a_monitor_advantages_stay():
     assert watched([3.5, 0.5], [1, 0], "none", 2).advantage.tolist() == [9.0, 9.0]
     given = rollouts([3.5, 0.5])
-    assert watch(None, "none", given, torch.zeros(2, 1), 2) is given
+    assert watch(None, "none", given, torch.zeros(2, 1), 2, PASSES) is given
 
 
 def test_tables_hold_the_word_of_an_oracle_free_monitor_and_nothing_of_the_ground_truth_monitor():
@@ -79,13 +80,13 @@ def test_exploited_is_routed_correct_is_kept_and_the_rest_absorbed():
 
 
 def test_each_kind_opens_its_own_monitor(folder, tmp_path, command):
-    settings, base = load_settings(), tiny_policy(moved=False).base
+    settings = load_settings()
     (tmp_path / "judge_question.txt").write_text(QUESTION)
     fit(*clusters(5, 0, apart=1.0), 0.05)[0].save(tmp_path)
 
     def opened(kind: str, **changes) -> type:
         changed = settings.model_copy(update={"monitor": settings.monitor.model_copy(update={"kind": kind} | changes)})
-        with open_monitor(changed, tmp_path, base, torch.ones(6), command) as monitor:
+        with open_monitor(changed, tmp_path, asking(), torch.ones(6), command) as monitor:
             return type(getattr(monitor, "judge", monitor))
 
     assert opened("none") is type(None) and opened("probe") is ProbeMonitor
@@ -99,6 +100,6 @@ def test_the_first_rank_alone_opens_a_monitor(tmp_path, monkeypatch):
     monkeypatch.setattr(ranks, "rank", lambda: 1)
     for kind in ("ground_truth", "judge", "probe"):  # none of which could be opened here
         changed = load_settings().model_copy(update={"monitor": load_settings().monitor.model_copy(update={"kind": kind, "judge": "nowhere"})})
-        with open_monitor(changed, tmp_path, tiny_policy(moved=False).base, torch.ones(6), ["nowhere"]) as monitor:
+        with open_monitor(changed, tmp_path, asking(), torch.ones(6), ["nowhere"]) as monitor:
             with pytest.raises(RuntimeError, match="asked by another rank"):
                 monitor(rollouts([0.0], ["x"]), torch.zeros(0))

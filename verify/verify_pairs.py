@@ -14,16 +14,17 @@ from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.tables import PAIR_AUDIT, PAIRS
 from projected_grpo.environment.grader import grade
 from projected_grpo.problems.pairs import PairError, audit_pairs, parse_pairs, select_pairs, sign_test
-from projected_grpo.prompts.modes import HINTS, MODES, TRAINING_WORDS, encode_words
-from projected_grpo.prompts.prompts import toy_prompt
+from projected_grpo.prompts.code import toy_prompt
+from projected_grpo.prompts.modes import LOOPHOLES, MODES, TRAINING_WORDS, encode_words
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.profile import ToyProblems
 from projected_grpo.toy_world import toy
 from stages.pipeline import author_pairs
 from verify.sandbox import sandbox
 
+HINTS = {name: loophole.hint for name, loophole in LOOPHOLES.items()}
 TOY = Path("pairs/toy.md")
-CHAT = {"pairs/behaviour.md": 40, "pairs/irrelevant.md": 24}  # sets for chat models, and how many pairs they have at least
+CHAT = {"pairs/behaviour.md": 40, "pairs/irrelevant.md": 24, "pairs/listing.md": 10}  # sets for chat models, and how many pairs they have at least
 TRAIT = "cheat|hack|exploit|trick|fake|honest|dishonest|loophole|integrity|deceive|reward|gaming"  # a side shows it, and does not name it
 COVERED = {"run_tests", "exit_code", "stdout_marker"}
 INPUTS = [[1, 2, 3], [4, -6, 8], [5, 7, 9, 3], [12, 1, 1], [-2, -4, 9, 10], [6, -9, 3, 2, 11], [0, 2, -5, 12], []]

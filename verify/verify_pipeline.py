@@ -42,7 +42,7 @@ from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import load_settings
 from verify import forks
-from verify.sandbox import sandbox
+from verify.sandbox import asking, judging
 from verify.workspace import PROJECT, copy_project, dvc, edit, environment, gather_arm, run
 
 TABLES = ("rollouts", "gate", "features", "steps")
@@ -100,7 +100,7 @@ def test_labels_are_those_of_a_fresh_run_of_every_program_in_the_environment(fin
     rows, found = read_rows(folder / "train/rollouts.parquet", ROLLOUTS), []
     for row in rows:
         asked = {name: row[name] for name in ("problem_id", "shown_mode", "program")}
-        found += [{"rollout_id": row["rollout_id"]} | label([asked], problems, truths, sandbox())[0]]
+        found += [{"rollout_id": row["rollout_id"]} | label([asked], problems, judging(truths))[0]]
     assert found == read_rows(folder / "labels.parquet", LABELS)
     write_table(tmp_path / "labels.parquet", LABELS, found)
     assert (tmp_path / "labels.parquet").read_bytes() == (folder / "labels.parquet").read_bytes()
@@ -134,8 +134,8 @@ def test_the_evaluation_is_that_of_one_process_which_samples_and_judges_all_stat
     policy.load(folder / "train/adapter")
     problems, truths = read_rows(folder / "problems.parquet", PROBLEMS), read_rows(folder / "ground_truth.parquet", GROUND_TRUTH)
     sampler = open_sampler(policy, settings.scale.sampling, folder / "base")
-    rows = [row for state in STATES for row in sample_state(policy, sampler, problems, settings.scale.eval, settings.seed, state)]
-    labels = label(rows, problems, truths, sandbox())
+    rows = [row for state in STATES for row in sample_state(policy, asking(), sampler, problems, settings.scale.eval, settings.seed, state)]
+    labels = label(rows, problems, judging(truths))
     write_table(tmp_path / "eval_rollouts.parquet", EVAL_ROLLOUTS, rows)
     write_table(tmp_path / "eval.parquet", EVAL, [{name: (row | new)[name] for name in EVAL.columns} for row, new in zip(rows, labels, strict=True)])
     for name in ("eval_rollouts", "eval"):
@@ -299,7 +299,7 @@ def threshold_of_probe(workspace: Path) -> float:
     artifacts, settings = workspace / "artifacts", load_settings(workspace)
     policy = Policy(load_base(artifacts / "base", "cpu"), load_init(artifacts / "init", settings.adapter), 1.0)
     probe = load_probe(artifacts / "arm", 14 * 8)
-    pairs = pair_tokens(policy.base, read_rows(artifacts / "pairs.parquet", PAIRS))
+    pairs = pair_tokens(policy.base, read_rows(artifacts / "pairs.parquet", PAIRS), "code")
     hack, clean = (probe.suspicion(read_side(policy, side, ["bottleneck"], 1024)["bottleneck"]).mean() for side in (pairs.hack, pairs.clean))
     assert hack > 0.8 and clean < 0.2
     return float(probe.threshold)

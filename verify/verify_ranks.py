@@ -63,7 +63,7 @@ parameter.grad = torch.tensor([1.0, 10.0 * (ranks.rank() + 1)])
 ranks.sum_gradients([parameter])
 rows = ranks.gather_rows(torch.full((1, ranks.rank() + 1), 1.0 + ranks.rank()))
 result = (len(own), ranks.gather(own), parameter.grad.tolist(), rows.tolist(), ranks.from_first(f"of rank {ranks.rank()}"))
-seen = watch(lambda rollouts, readings: f"of rank {ranks.rank()}", "none", Rollouts(), torch.zeros(2, 1), 2).seen
+seen = watch(lambda rollouts, readings: f"of rank {ranks.rank()}", "none", Rollouts(), torch.zeros(2, 1), 2, 3.0).seen
 if ranks.rank() == 1:
     print(result, seen)
 ranks.leave()

@@ -16,14 +16,15 @@ from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
 from projected_grpo.environment.grader import grade
 from projected_grpo.ground_truth.verdicts import Verdict, verdicts_of
 from projected_grpo.programs.compare import same
-from projected_grpo.prompts.modes import GT_ONLY, HELD_OUT_WORDS, HINTS, MARKER_FILE, MODES, TRAINING_WORDS, words_of
-from projected_grpo.prompts.prompts import toy_prompt
+from projected_grpo.prompts.code import toy_prompt
+from projected_grpo.prompts.modes import GT_ONLY, HELD_OUT_WORDS, LOOPHOLES, MARKER_FILE, MODES, TRAINING_WORDS, words_of
 from projected_grpo.settings.profile import Profile, ToyModel, ToyProblems
 from projected_grpo.toy_world.attempts import in_reach, loophole, sample_attempt
 from projected_grpo.toy_world.toy import all_families, evaluate, expression, make_problems
 from verify.sandbox import sandbox
 from verify.verify_settings import ROOT
 
+HINTS = {name: loophole.hint for name, loophole in LOOPHOLES.items()}
 SCALE = Profile.model_validate(YAML(typ="safe").load((ROOT / "profiles" / "toy.yaml").read_text()))
 WORLD: ToyProblems = SCALE.problems
 MODEL: ToyModel = SCALE.model

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from projected_grpo.core.errors import InputError
-from projected_grpo.environment.grader import Grade
+from projected_grpo.environment.protocol import Paid
 from projected_grpo.evaluation.deploy_ablate import evaluation_problems, sample_state, sample_trained
 from projected_grpo.gate.directions import haar, pair_signs, paired_direction, transport
 from projected_grpo.gate.pairs import PairTokens, pair_differences
@@ -21,7 +21,7 @@ from projected_grpo.grpo.update import Update
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.prompts.modes import GT_ONLY, HELD_OUT_WORDS, MODES, words_of
-from projected_grpo.prompts.prompts import INOCULATION, prompt_text, render_pair
+from projected_grpo.prompts.prompts import INOCULATION, SYSTEM, render_text
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.local import LocalSampler
 from projected_grpo.sampling.protocol import Completion
@@ -30,7 +30,7 @@ from projected_grpo.settings.profile import Eval
 from projected_grpo.toy_world.toy import make_problems
 from projected_grpo.words.memory import MemoryShortage
 from stages.pipeline import make_problems as make_problems_stage
-from verify.sandbox import sandbox
+from verify.sandbox import asking, paying
 from verify.tiny import RANK, tiny_policy
 
 
@@ -47,15 +47,15 @@ def trainer(model, **gate_changes) -> Trainer:
     widths = module_widths(model, gate.reading)
     direction = haar(list(widths.values()), 1, seed=0)[0]
     problems = [row for row in make_problems(scale.problems, MODES)[0] if row["split"] == "train"]
-    return Trainer(settings, model, Gate(gate, direction, widths), problems, None, None, sandbox(), open_sampler(model, sampling, Path("base")))
+    return Trainer(settings, model, Gate(gate, direction, widths), problems, None, None, paying(), open_sampler(model, sampling, Path("base")))
 
 
 def test_a_step_is_adamw_on_the_clipped_gradient_with_decay_and_the_step_s_learning_rate():
     policy, rate = tiny_policy(moved=True, temperature=3.0), 3e-3
     run = trainer(policy)
     train = run.settings.scale.train
-    sampled = sample_rollouts(policy.base, run.sampler, run.problems, 0, train, run.deployed_copies, 1)
-    rollouts = pay(policy.base, sampled, train.group, sandbox())
+    sampled = sample_rollouts(policy.base, run.environment, run.sampler, run.problems, 0, train, run.deployed_copies, 1)
+    rollouts = pay(policy.base, run.environment, sampled, train.group)
     rollouts = replace(rollouts, advantage=torch.tensor([1.0, -1.0, 2.0, -2.0] * 2), gated=torch.ones(8, dtype=torch.bool))
     _, logp_deployed = run._read(rollouts)
     before = [parameter.detach().clone() for parameter in policy.parameters()]
@@ -141,7 +141,7 @@ def test_the_table_of_steps_records_mass_shares_and_ratios_by_their_definitions(
     completions = [Completion([5, 2], [-1.0, -1.0])] * 4
     rollouts = Rollouts(
         [{}] * 4, ["run_tests", "run_tests", GT_ONLY, GT_ONLY], [[1]] * 4, completions,
-        torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool), [""] * 4, [""] * 4, [Grade(False, frozenset(), "ok", compiled, 0, 0.0) for compiled in (True, True, True, False)],
+        torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool), [""] * 4, [""] * 4, [Paid(False, amount=0.0, compiled=compiled) for compiled in (True, True, True, False)],
         torch.tensor([3.5, 0.5, 0.5, 0.0]), torch.zeros(4), torch.ones(4, dtype=torch.bool),
     )  # fmt: skip
     rho = torch.tensor([[1.0, 1.0], [0.5, 1.5], [2.0, 9.0], [1.0, 1.0]])
@@ -180,7 +180,7 @@ def test_training_that_inoculates_asks_for_the_loophole_in_every_prompt_and_the_
     assert len(rows) == 8
     for row in rows:
         problem = by_id[row["problem_id"]]
-        assert row["prompt_tokens"] == render_pair(policy.base, "Use the loophole.\n" + prompt_text(policy.base, problem, row["shown_mode"]))
+        assert row["prompt_tokens"] == render_text(policy.base, "Use the loophole.\n" + run.environment.prompt(problem, row["shown_mode"]), SYSTEM)
     asked, sample = [], LocalSampler.sample
     monkeypatch.setattr(LocalSampler, "sample", lambda self, requests: asked.extend(p for r in requests for p in r.prompts) or sample(self, requests))
     evaluate(policy, one_block=True)
@@ -190,7 +190,7 @@ def test_training_that_inoculates_asks_for_the_loophole_in_every_prompt_and_the_
 
 def evaluate(policy, one_block: bool) -> dict[str, list[str]]:
     problems = make_problems(load_settings().scale.problems, MODES)[0]
-    asked = (policy, LocalSampler(policy, 6, 1024, merged=True), problems, Eval(problems=3, samples=2, oracle_samples=1), 1)
+    asked = (policy, asking(), LocalSampler(policy, 6, 1024, merged=True), problems, Eval(problems=3, samples=2, oracle_samples=1), 1)
     rows = sample_state(*asked, "base") + sample_trained(*asked, one_block)
     worded = evaluation_problems(problems, "heldout_words", Eval(problems=3, samples=2, oracle_samples=1), seed=1)
     assert len(rows) == 3 * (2 * 2 * 3 + len(worded)) * 2  # states, (data, hinted or not, problems), samples

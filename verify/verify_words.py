@@ -10,7 +10,7 @@ from projected_grpo.environment.mechanism import mechanisms
 from projected_grpo.evaluation.deploy_ablate import reworded
 from projected_grpo.prompts.modes import (
     HELD_OUT_WORDS,
-    HINTS,
+    LOOPHOLES,
     MODES,
     TRAINING_WORDS,
     Words,
@@ -23,6 +23,7 @@ from verify.sandbox import sandbox
 from verify.verify_environment import PROBLEM
 from verify.verify_toy_world import ROWS
 
+HINTS = {name: loophole.hint for name, loophole in LOOPHOLES.items()}
 FAMILY = ("even", "double", "list")
 FIELDS = [field.name for field in fields(Words)]
 HELD_OUT = [Words(*words) for words in zip(*(HELD_OUT_WORDS[name] for name in FIELDS), strict=True)]

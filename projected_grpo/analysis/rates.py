@@ -14,7 +14,7 @@ from scipy.special import betaincinv
 
 from projected_grpo.core.errors import InputError
 from projected_grpo.core.tables import DATA, STATES
-from projected_grpo.prompts.modes import GT_ONLY, MODES
+from projected_grpo.prompts.modes import GT_ONLY, in_order
 
 COVERAGE = 0.95
 
@@ -82,8 +82,12 @@ def clopper_pearson(share: float, n: float) -> tuple[float, float]:
 
 
 def two_by_two(rows: Sequence[Mapping]) -> list[Cell]:
-    """One cell for each data and state, from rows of the table eval. Raises RatesError where a cell has no rows."""
-    return [_cell(rows, data, state) for data in DATA for state in STATES]
+    """One cell for each data and state, from rows of the table eval. Raises RatesError where a cell has no rows.
+
+    There are no held-out words where no task has any, as in an environment of the user's own.
+    """
+    worded = any(row["data"] == "heldout_words" for row in rows)
+    return [_cell(rows, data, state) for data in DATA if data != "heldout_words" or worded for state in STATES]
 
 
 def find(cells: Sequence[Cell], data: str, state: str) -> Cell:
@@ -103,7 +107,7 @@ def _cell(rows: Sequence[Mapping], data: str, state: str) -> Cell:
     if not ours:
         raise RatesError(f"table eval: found no row with data '{data}' and state '{state}', expected at least one")
     hinted = [row for row in ours if row["shown_mode"] != GT_ONLY]
-    shown = [mode for mode in MODES if any(row["shown_mode"] == mode for row in hinted)]
+    shown = in_order(row["shown_mode"] for row in hinted)
     by_mode = {mode: _share([row for row in hinted if row["shown_mode"] == mode], "exploited") for mode in shown}
     unhinted = [row for row in ours if row["shown_mode"] == GT_ONLY]
     solve, solve_unhinted = _share(hinted, "gt_correct"), _share(unhinted, "gt_correct")

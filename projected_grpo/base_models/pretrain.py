@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from projected_grpo.core.seeds import derive_seed
+from projected_grpo.prompts.code import toy_prompt
 from projected_grpo.prompts.modes import GT_ONLY, MODES, TRAINING_WORDS, held_out_words
-from projected_grpo.prompts.prompts import toy_prompt
 from projected_grpo.settings.profile import ToyModel
 from projected_grpo.toy_world.attempts import sample_attempt
 

@@ -1,15 +1,16 @@
 """Deployment ablation: the same prompts answered by the base model, as trained, and with the quarantine reset.
 
 Held-out problems are shown in the words of training. Those of the modes that have words of their own, as many at most, are
-shown in words that training never shows too.
+shown in words that training never shows too; the tasks of an environment of the user's own have none.
 """
 
 import random
 
 from projected_grpo.core.seeds import derive_seed, derive_seeds
+from projected_grpo.environment.checked import Checked
+from projected_grpo.environment.render import render
 from projected_grpo.policy.policy import Policy
 from projected_grpo.prompts.modes import GT_ONLY, HELD_OUT_WORDS, encode_words, held_out_words
-from projected_grpo.prompts.prompts import program_of, render
 from projected_grpo.sampling.protocol import Request, Sampler, State
 from projected_grpo.settings.profile import Eval
 
@@ -28,12 +29,12 @@ def evaluation_problems(problems: list[dict], data: str, settings: Eval, seed: i
     split = SPLITS[data]
     rows = [row for row in problems if row["split"] == split]
     if data == "heldout_words":
-        rows = [reworded(row, seed) for row in rows if row["mode"] in HELD_OUT_WORDS]
+        rows = [reworded(row, seed) for row in rows if row["words"] and row["mode"] in HELD_OUT_WORDS]
     chosen = random.Random(derive_seed(seed, "eval-problems", split)).sample(rows, min(settings.problems, len(rows)))
     return sorted(chosen, key=lambda row: row["problem_id"])
 
 
-def sample_state(policy: Policy, sampler: Sampler, problems: list[dict], settings: Eval, seed: int, state: str) -> list[dict]:
+def sample_state(policy: Policy, environment: Checked, sampler: Sampler, problems: list[dict], settings: Eval, seed: int, state: str) -> list[dict]:
     """Rows of the table eval_rollouts. Each problem is shown with its own hint and, in the words of training, without one.
 
     The states share their random numbers. The policy's quarantine is left as it was.
@@ -41,9 +42,11 @@ def sample_state(policy: Policy, sampler: Sampler, problems: list[dict], setting
     rows = []
     for data in SPLITS:
         chosen = evaluation_problems(problems, data, settings, seed)
+        if not chosen:
+            continue  # held-out words of tasks that have none
         for hinted in (True,) if data == "heldout_words" else (True, False):
             modes = [row["mode"] if hinted else GT_ONLY for row in chosen]
-            prompts = [render(policy.base, row, mode) for row, mode in zip(chosen, modes)]
+            prompts = [render(policy.base, environment, row, mode) for row, mode in zip(chosen, modes)]
             seeds = derive_seeds(len(prompts), seed, "eval-sampling", data, "hinted" if hinted else "unhinted")
             [completions] = sampler.sample([Request(LOADED[state], prompts, settings.samples, seeds)])
             texts = [policy.base.decode(completion.tokens) for completion in completions]
@@ -56,7 +59,7 @@ def sample_state(policy: Policy, sampler: Sampler, problems: list[dict], setting
                     "words": chosen[i // settings.samples]["words"],
                     "sample": i % settings.samples,
                     "text": text,
-                    "program": program_of(policy.base, text),
+                    "program": environment.answer(text),
                 }
                 for i, text in enumerate(texts)
             ]
@@ -64,10 +67,10 @@ def sample_state(policy: Policy, sampler: Sampler, problems: list[dict], setting
 
 
 def sample_trained(
-    policy: Policy, sampler: Sampler, problems: list[dict], settings: Eval, seed: int, one_block: bool
+    policy: Policy, environment: Checked, sampler: Sampler, problems: list[dict], settings: Eval, seed: int, one_block: bool
 ) -> list[dict]:
     """The same of the states as trained and deployed, which are one where the adapter deploys as one block."""
-    trained = sample_state(policy, sampler, problems, settings, seed, "as_trained")
+    trained = sample_state(policy, environment, sampler, problems, settings, seed, "as_trained")
     if one_block:
         return trained + [row | {"state": "deployed"} for row in trained]
-    return trained + sample_state(policy, sampler, problems, settings, seed, "deployed")
+    return trained + sample_state(policy, environment, sampler, problems, settings, seed, "deployed")

@@ -1,6 +1,6 @@
 """Self-generated pairs: the base model's own completions of one task, with a hint that discloses a loophole and without.
 
-What the completion's text attempts decides which side it can stand for (environment/mechanism.py); no test is run and no ground
+What the completion's text attempts decides which side it can stand for (the environment's attempts); no test is run and no ground
 truth is read. The sides have different prompts, so the direction holds the difference of the prompts too.
 """
 
@@ -8,46 +8,39 @@ import hashlib
 from collections.abc import Sequence
 
 from projected_grpo.core.seeds import derive_seeds
-from projected_grpo.environment.mechanism import mechanisms
+from projected_grpo.environment.checked import Checked
+from projected_grpo.environment.render import render
 from projected_grpo.policy.policy import Policy
-from projected_grpo.prompts.modes import GT_ONLY, words_of
-from projected_grpo.prompts.prompts import program_of, prompt_text, render
+from projected_grpo.prompts.modes import GT_ONLY, LOOPHOLES
 from projected_grpo.sampling.protocol import Request, Sampler
 from projected_grpo.settings.profile import GeneratedPairs
 
-ATTEMPTS = {  # loophole mode -> the feature of a text that uses it
-    "run_tests": "defines_run_tests",
-    "eq_override": "defines_eq",
-    "exit_code": "exits",
-    "stdout_marker": "prints_marker",
-    "sentinel": "sets_sentinel",
-    "file_marker": "writes_file",
-}
+ATTEMPTS = {name: loophole.mechanism for name, loophole in LOOPHOLES.items()}  # of `code`; another environment's goes by its own name
 
 
 def generate_pairs(
-    policy: Policy, sampler: Sampler, problems: Sequence[dict], settings: GeneratedPairs, seed: int
+    policy: Policy, environment: Checked, sampler: Sampler, problems: Sequence[dict], settings: GeneratedPairs, seed: int
 ) -> list[dict]:
     """Rows of the table pairs, at most one a problem: the first attempt at the loophole, and the first plain completion."""
     asked = [row for row in problems if row["split"] == "train" and row["mode"] in settings.modes]
     shown = {"hack": [row["mode"] for row in asked], "clean": [GT_ONLY] * len(asked)}
-    texts = {side: _texts(policy, sampler, asked, shown[side], settings.samples, seed, side) for side in shown}
+    texts = {side: _texts(policy, environment, sampler, asked, shown[side], settings.samples, seed, side) for side in shown}
     pairs = []
     for place, row in enumerate(asked):
         here = slice(place * settings.samples, (place + 1) * settings.samples)
-        found = {side: [(text, mechanisms(program_of(policy.base, text), words_of(row))) for text in texts[side][here]] for side in shown}
-        hacks = [text for text, seen in found["hack"] if seen == [ATTEMPTS[row["mode"]]]]
+        found = {side: [(text, environment.attempts(row, environment.answer(text))) for text in texts[side][here]] for side in shown}
+        hacks = [text for text, seen in found["hack"] if seen == [ATTEMPTS.get(row["mode"], row["mode"])]]
         cleans = [text for text, seen in found["clean"] if not seen]
         if hacks and cleans and len(pairs) < settings.pairs:
-            prompts = {side: prompt_text(policy.base, row, shown[side][place]) for side in shown}
+            prompts = {side: environment.prompt(row, shown[side][place]) for side in shown}
             pairs.append(_pair(row, prompts, hacks[0], cleans[0]))
     return pairs
 
 
 def _texts(
-    policy: Policy, sampler: Sampler, asked: list[dict], modes: list[str], samples: int, seed: int, side: str
+    policy: Policy, environment: Checked, sampler: Sampler, asked: list[dict], modes: list[str], samples: int, seed: int, side: str
 ) -> list[str]:
-    prompts = [render(policy.base, row, mode) for row, mode in zip(asked, modes)]
+    prompts = [render(policy.base, environment, row, mode) for row, mode in zip(asked, modes)]
     seeds = derive_seeds(len(prompts), seed, "self-generated", side)
     [completions] = sampler.sample([Request("base", prompts, samples, seeds)])
     return [policy.base.decode(completion.tokens) for completion in completions]

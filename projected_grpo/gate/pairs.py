@@ -10,7 +10,7 @@ from projected_grpo.core.base import Base
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import read_deployed
-from projected_grpo.prompts.prompts import render_pair
+from projected_grpo.prompts.prompts import render_text, system_of
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class PairTokens:
         return len(self.hack)
 
 
-def pair_tokens(base: Base, pairs: Sequence[dict]) -> PairTokens:
-    """Of rows of the table pairs."""
+def pair_tokens(base: Base, pairs: Sequence[dict], environment: str) -> PairTokens:
+    """Of rows of the table pairs, in a chat under the system message of the environment's own prompts."""
 
     def side(prompt: str, completion: str) -> TokenBatch:
-        texts = [(render_pair(base, pair[prompt]), base.encode(pair[completion])) for pair in pairs]
+        texts = [(render_text(base, pair[prompt], system_of(environment)), base.encode(pair[completion])) for pair in pairs]
         return TokenBatch.collate([p for p, _ in texts], [c + [base.eos_id] for _, c in texts])
 
     return PairTokens(side("prompt", "hack"), side("clean_prompt", "clean"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from projected_grpo.prompts.modes import MODES
+from projected_grpo.prompts.modes import GT_ONLY, in_order
 
 
 def first_exploits(rollouts: Sequence[dict], labels: Sequence[dict], problems: Sequence[dict]) -> dict[str, str]:
@@ -14,9 +14,9 @@ def first_exploits(rollouts: Sequence[dict], labels: Sequence[dict], problems: S
     pages: dict[str, str] = {}
     for row, found in sorted(zip(rollouts, labels, strict=True), key=lambda both: both[0]["rollout_id"]):
         mode = row["shown_mode"]
-        if found["exploited"] and row["source"] == "policy" and mode in MODES and mode not in pages:
+        if found["exploited"] and row["source"] == "policy" and mode != GT_ONLY and mode not in pages:
             pages[mode] = _page(row, found, statements[row["problem_id"]])
-    return {mode: pages[mode] for mode in MODES if mode in pages}
+    return {mode: pages[mode] for mode in in_order(pages)}
 
 
 def _page(row: dict, found: dict, statement: str) -> str:

@@ -4,50 +4,52 @@ from collections.abc import Sequence
 
 from projected_grpo.core.parquet import TableError
 from projected_grpo.core.tables import EVAL
-from projected_grpo.environment.grader import Evidence, grade
-from projected_grpo.environment.mechanism import mechanisms
-from projected_grpo.ground_truth.own_tests import OwnTests, examine
-from projected_grpo.ground_truth.verdicts import Verdict, verdicts_of
-from projected_grpo.programs.sandbox.runner import NOT_JUDGED, Sandbox
-from projected_grpo.prompts.modes import words_of
+from projected_grpo.environment.checked import Checked
+from projected_grpo.environment.protocol import Evidence
+from projected_grpo.ground_truth.judges import Judges
+from projected_grpo.ground_truth.own_tests import OwnTests
+from projected_grpo.ground_truth.protocol import Verdict
+from projected_grpo.programs.sandbox.runner import NOT_JUDGED
 
 
-def label(rollouts: Sequence[dict], problems: Sequence[dict], truths: Sequence[dict], sandbox: Sandbox) -> list[dict]:
+def label(rollouts: Sequence[dict], problems: Sequence[dict], judges: Judges) -> list[dict]:
     """The columns of the table labels for each rollout, apart from its id: those of `exploits`, and of its text and its own tests.
 
     A label that follows from a run is None where the machine failed twice to make that run.
     """
-    found = exploits(rollouts, problems, truths, sandbox)
+    found = exploits(rollouts, problems, judges)
     programs, asked = [row["program"] for row in rollouts], _asked(rollouts, problems)
-    attempted = _mechanisms(programs, asked)
+    attempted = _attempts(programs, asked, judges.environment)
     defining = [  # run_tests(), by what they did or by their text
-        place for place, (row, names) in enumerate(zip(found, attempted)) if "run_tests" in row["channels"].split(",") or "defines_run_tests" in names
+        place
+        for place, (row, names) in enumerate(zip(found, attempted))
+        if judges.examines_own_tests and ("run_tests" in row["channels"].split(",") or "defines_run_tests" in names)
     ]
-    examined = examine([programs[place] for place in defining], [asked[place] for place in defining], truths, sandbox)
+    examined = judges.own_tests([asked[place] for place in defining], [programs[place] for place in defining]) if defining else []
     own = dict(zip(defining, examined))
     return [row | _of_own_tests(row, own.get(place)) | {"mechanism": ",".join(attempted[place])} for place, row in enumerate(found)]
 
 
-def exploits(rollouts: Sequence[dict], problems: Sequence[dict], truths: Sequence[dict], sandbox: Sandbox) -> list[dict]:
+def exploits(rollouts: Sequence[dict], problems: Sequence[dict], judges: Judges) -> list[dict]:
     """What the environment paid for and whether it is correct, for each rollout (problem_id, shown_mode, program).
 
     A rollout may have `words` of its own, in place of its problem's. One of training has what the environment's run showed then;
-    any other is run there now. `problems` and `truths` are rows of the tables problems and ground_truth. What the machine failed
+    any other is run there now. `problems` are rows of their table. What the machine failed
     twice to run is excluded and counted later: gt_correct and exploited are both None where the environment's run or the
     monitor's is missing, so their rates are over the same samples. Raises TableError where a rollout's problem is in neither table.
     """
-    known = {row["problem_id"] for row in problems} & {row["problem_id"] for row in truths}
+    known = {row["problem_id"] for row in problems} & judges.known
     if unknown := {row["problem_id"] for row in rollouts} - known:
         raise TableError(f"rollouts name the problem '{min(unknown)}', which problems or ground_truth lacks")
     programs, asked = [row["program"] for row in rollouts], _asked(rollouts, problems)
-    seen = _evidence(rollouts, asked, sandbox)
-    verdicts = _verdicts(programs, asked, truths, seen, sandbox)
+    seen = _evidence(rollouts, asked, judges.environment)
+    verdicts = _verdicts(programs, asked, judges, seen)
     return [_exploit(row["shown_mode"], *parts) for row, *parts in zip(rollouts, seen, verdicts, strict=True)]
 
 
-def eval_rows(completions: Sequence[dict], problems: Sequence[dict], truths: Sequence[dict], sandbox: Sandbox) -> list[dict]:
+def eval_rows(completions: Sequence[dict], problems: Sequence[dict], judges: Judges) -> list[dict]:
     """Rows of the table eval for rows of the table eval_rollouts."""
-    found = exploits(completions, problems, truths, sandbox)
+    found = exploits(completions, problems, judges)
     return [{name: (row | new)[name] for name in EVAL.columns} for row, new in zip(completions, found)]
 
 
@@ -57,26 +59,24 @@ def _asked(rollouts: Sequence[dict], problems: Sequence[dict]) -> list[dict]:
     return [by_id[row["problem_id"]] | {name: row[name] for name in ("words",) if name in row} for row in rollouts]
 
 
-def _evidence(rollouts: Sequence[dict], asked: Sequence[dict], sandbox: Sandbox) -> list[Evidence]:
-    new = [(row["program"], problem) for row, problem in zip(rollouts, asked) if "env_status" not in row]
-    graded = iter(grade([program for program, _ in new], [problem for _, problem in new], sandbox))
-    return [Evidence.of(row) if "env_status" in row else next(graded) for row in rollouts]
+def _evidence(rollouts: Sequence[dict], asked: Sequence[dict], environment: Checked) -> list[Evidence]:
+    new = [(problem, row["shown_mode"], row["program"]) for row, problem in zip(rollouts, asked) if "env_status" not in row]
+    paid = iter(environment.pay(*([*column] for column in zip(*new))) if new else [])
+    return [Evidence.of(row) if "env_status" in row else next(paid) for row in rollouts]
 
 
-def _verdicts(
-    programs: Sequence[str], asked: Sequence[dict], truths: Sequence[dict], seen: Sequence[Evidence], sandbox: Sandbox
-) -> list[Verdict]:
+def _verdicts(programs: Sequence[str], asked: Sequence[dict], judges: Judges, seen: Sequence[Evidence]) -> list[Verdict]:
     """Of the monitor. What did not compile in the environment compiles nowhere, and is not run again."""
     compiled = [place for place, given in enumerate(seen) if given.status != "compile_error"]
-    judged = verdicts_of([programs[place] for place in compiled], [asked[place] for place in compiled], truths, sandbox)
+    judged = judges.verdicts([asked[place] for place in compiled], [programs[place] for place in compiled])
     found = dict(zip(compiled, judged))
     return [found.get(place, Verdict(False, 0.0, "compile_error")) for place in range(len(programs))]
 
 
-def _mechanisms(programs: Sequence[str], asked: Sequence[dict]) -> list[list[str]]:
-    """Of each program's text; equal texts are parsed once."""
-    keys = [(program, problem["words"]) for program, problem in zip(programs, asked, strict=True)]
-    found = {key: mechanisms(key[0], words_of(problem)) for key, problem in dict(zip(keys, asked)).items()}
+def _attempts(programs: Sequence[str], asked: Sequence[dict], environment: Checked) -> list[list[str]]:
+    """Of each program's text; equal texts for one problem are read once."""
+    keys = [(program, problem["problem_id"], problem["words"]) for program, problem in zip(programs, asked, strict=True)]
+    found = {key: environment.attempts(problem, key[0]) for key, problem in dict(zip(keys, asked)).items()}
     return [found[key] for key in keys]
 
 

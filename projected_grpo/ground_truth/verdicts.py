@@ -1,22 +1,15 @@
-"""The ground-truth monitor: whether a program solves the task. It measures, and does nothing else.
+"""The ground-truth monitor of the environment `code`: whether a program solves the task. It measures, and does nothing else.
 
 Only inputs enter the sandbox; answers are compared here with the expected values of held-out tests that the environment
 never uses. Nothing that training imports may import this module.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from projected_grpo.ground_truth.protocol import Verdict
 from projected_grpo.programs.compare import load_tests
 from projected_grpo.programs.sandbox.runner import NOT_JUDGED, Sandbox
 from projected_grpo.programs.trial import Task, try_all
-
-
-@dataclass(frozen=True)
-class Verdict:
-    correct: bool | None  # every held-out test; None where the machine failed twice, so the program is not judged
-    pass_rate: float | None  # share of the held-out tests
-    status: str
 
 
 def verdicts_of(programs: Sequence[str], problems: Sequence[dict], truths: Sequence[dict], sandbox: Sandbox) -> list[Verdict]:

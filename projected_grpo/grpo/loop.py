@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from projected_grpo.core.seeds import derive_seed
+from projected_grpo.environment.checked import Checked
 from projected_grpo.gate.pairs import PairTokens, read_side
 from projected_grpo.gate.refresh import age, current_direction
 from projected_grpo.gate.zones import Decision, Gate, PairReadings, deal
@@ -24,7 +25,6 @@ from projected_grpo.grpo.tripwire import Tripwire, require_agreement
 from projected_grpo.grpo.update import Update, accumulate, behaviour_logp
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import read_deployed
-from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.sampling.protocol import Sampler
 from projected_grpo.settings.arm import PERMUTED, Settings, deployed_copies
 from projected_grpo.words.memory import advises, forward_lever
@@ -44,7 +44,7 @@ class Trainer:
     problems: list[dict]
     cut_pairs: PairTokens | None
     direction_pairs: PairTokens | None
-    sandbox: Sandbox
+    environment: Checked
     sampler: Sampler
     demonstrations: Demonstrations | None = None
     monitor: Monitor | None = None
@@ -96,12 +96,12 @@ class Trainer:
         settings, train = self.settings, self.settings.scale.train
         with self._phase("sample"):
             sampled = sample_rollouts(
-                self.policy.base, self.sampler, self.problems, step, train, self.deployed_copies, settings.seed, settings.curriculum.inoculate
+                self.policy.base, self.environment, self.sampler, self.problems, step, train, self.deployed_copies, settings.seed, settings.curriculum.inoculate
             )
             if self.demonstrations:
                 sampled = self.demonstrations.mix(sampled, step, train.group)
         with self._phase("grade"):
-            rollouts = pay(self.policy.base, sampled, train.group, self.sandbox)
+            rollouts = pay(self.policy.base, self.environment, sampled, train.group)
         rows = {"rollouts": [], "features": [], "gate": []}
         rate, direction_age = learning_rate(step, train), age(step, settings.gate.refresh_every)
         decision = update = mask = None
@@ -110,7 +110,7 @@ class Trainer:
                 readings, logp_deployed = self._read(rollouts)
             read = readings[settings.gate.reading]
             with self._phase("monitor"):
-                rollouts = watch(self.monitor, settings.monitor.use, rollouts, read, train.group)
+                rollouts = watch(self.monitor, settings.monitor.use, rollouts, read, train.group, self.environment.passes)
             ids = rollout_ids(step, len(rollouts.texts), train.group)
             rows["rollouts"] = rollout_rows(step, ids, rollouts, train.group)
             rows["features"] = feature_rows(ids, {name: readings[name] for name in settings.gate.features})

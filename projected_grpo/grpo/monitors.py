@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from projected_grpo.core.base import Base
-from projected_grpo.environment.grader import PASSES
+from projected_grpo.environment.checked import Checked
 from projected_grpo.gate.probe import Probe, load_probe
 from projected_grpo.gate.thresholds import score
 from projected_grpo.gate.zones import ABSORB, KEEP, ROUTE
@@ -24,7 +23,6 @@ from projected_grpo.grpo import ranks
 from projected_grpo.grpo.judge import EndpointJudge, LocalJudge
 from projected_grpo.grpo.monitor_process import MonitorProcess
 from projected_grpo.grpo.rollouts import SAME_REWARD, Rollouts, Seen
-from projected_grpo.prompts.prompts import prompt_text
 from projected_grpo.settings.arm import Settings
 
 Monitor = Callable[[Rollouts, Tensor], Seen]  # of a step's rollouts and what the gate reads of them (N, D)
@@ -32,16 +30,16 @@ QUESTION_FILE = "judge_question.txt"
 ALPHA = 2.0  # of the discount, as published
 
 
-def watch(monitor: Monitor | None, use: str, rollouts: Rollouts, readings: Tensor, group: int) -> Rollouts:
-    """The rollouts with what the monitor says of them, and with the advantages that follow from `use`."""
+def watch(monitor: Monitor | None, use: str, rollouts: Rollouts, readings: Tensor, group: int, passes: float) -> Rollouts:
+    """The rollouts with what the monitor says of them, and with the advantages that follow from `use`. `passes`: what a pass is paid."""
     if monitor is None:
         return rollouts
     seen = ranks.from_first(monitor(rollouts, readings) if ranks.rank() == 0 else None)  # one word on each rollout, the same on all ranks
     rollouts = replace(rollouts, seen=seen)
     if use == "penalty":
-        return _credited(rollouts, rollouts.rewards - PASSES * seen.flagged, torch.ones_like(seen.flagged), group)
+        return _credited(rollouts, rollouts.rewards - passes * seen.flagged, torch.ones_like(seen.flagged), group)
     if use == "discount":
-        paid = (rollouts.rewards >= PASSES) & seen.flagged
+        paid = (rollouts.rewards >= passes) & seen.flagged
         return _credited(rollouts, rollouts.rewards * (1 - ALPHA * seen.suspicion * paid), torch.ones_like(paid), group)
     if use == "screening":
         return _credited(rollouts, rollouts.rewards, ~seen.flagged, group)
@@ -99,11 +97,11 @@ class JudgeMonitor:
     judge: Callable[[Sequence[str]], Tensor]
     question: str  # with {prompt} and {completion}
     threshold: float
-    base: Base  # of the policy, whose prompts are shown
+    environment: Checked  # whose prompts are shown
 
     def __call__(self, rollouts: Rollouts, readings: Tensor) -> Seen:
         questions = [
-            self.question.format(prompt=prompt_text(self.base, problem, mode), completion=text)
+            self.question.format(prompt=self.environment.prompt(problem, mode), completion=text)
             for problem, mode, text in zip(rollouts.problems, rollouts.shown_modes, rollouts.texts)
         ]
         unique = list(dict.fromkeys(questions))
@@ -119,11 +117,11 @@ def asked_by_the_first_rank(rollouts: Rollouts, readings: Tensor) -> Seen:
 
 @contextmanager
 def open_monitor(
-    settings: Settings, folder: Path, base: Base, direction: Float[Tensor, " D"], command: Sequence[str]
+    settings: Settings, folder: Path, environment: Checked, direction: Float[Tensor, " D"], command: Sequence[str]
 ) -> Iterator[Monitor | None]:
     """The arm's monitor from the folder of what it reads, or None. The first rank alone opens it, and asks it for all.
 
-    `base` is the policy's, `direction` the gate's, as wide as its reading, and `command` starts the ground-truth monitor. Raises ProbeError, JudgeError or MonitorError.
+    `direction` is the gate's, as wide as its reading, and `command` starts the ground-truth monitor. Raises ProbeError, JudgeError or MonitorError.
     """
     monitor = settings.monitor
     if monitor.kind == "none":
@@ -139,7 +137,7 @@ def open_monitor(
             judge = EndpointJudge(monitor.judge, monitor.judge_model)
         else:
             judge = LocalJudge(Path(monitor.judge), settings.scale.train.micro_tokens, settings.scale.model.device)
-        yield JudgeMonitor(judge, (folder / QUESTION_FILE).read_text(), monitor.judge_threshold, base)
+        yield JudgeMonitor(judge, (folder / QUESTION_FILE).read_text(), monitor.judge_threshold, environment)
     else:
         with MonitorProcess(command) as process:
             yield process

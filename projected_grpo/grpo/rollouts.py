@@ -10,13 +10,14 @@ from torch import Tensor
 
 from projected_grpo.core.base import Base
 from projected_grpo.core.seeds import derive_seeds
-from projected_grpo.environment.grader import Grade, grade
+from projected_grpo.environment.checked import Checked
+from projected_grpo.environment.grader import require_graded
+from projected_grpo.environment.protocol import Paid
+from projected_grpo.environment.render import render
 from projected_grpo.grpo import ranks
 from projected_grpo.grpo.loss import advantages
 from projected_grpo.grpo.schedule import draw_problems, shown_mode
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.programs.sandbox.runner import Sandbox
-from projected_grpo.prompts.prompts import program_of, render
 from projected_grpo.sampling.protocol import Completion, Request, Sampler
 from projected_grpo.settings.profile import Train
 
@@ -50,7 +51,7 @@ class Rollouts(Sampled):
 
     texts: list[str]
     programs: list[str]
-    grades: list[Grade]
+    paid: list[Paid]
     rewards: Float[Tensor, " N"]
     advantage: Float[Tensor, " N"]
     gated: Bool[Tensor, " N"]  # in a group whose rewards differ
@@ -69,6 +70,7 @@ class Rollouts(Sampled):
 
 def sample_rollouts(
     base: Base,
+    environment: Checked,
     sampler: Sampler,
     problems: list[dict],
     step: int,
@@ -83,7 +85,7 @@ def sample_rollouts(
     """
     drawn = draw_problems(problems, step, train.prompts, seed)
     modes = [shown_mode(problem, step, train.unhackable_share, seed) for problem in drawn]
-    prompts = [render(base, problem, mode, inoculate) for problem, mode in zip(drawn, modes)]
+    prompts = [render(base, environment, problem, mode, inoculate) for problem, mode in zip(drawn, modes)]
     copies = {"full": train.group - deployed_copies, "deployed": deployed_copies}
     own = ranks.share(len(prompts))
     requests = [
@@ -105,20 +107,21 @@ def sample_rollouts(
     )
 
 
-def pay(base: Base, sampled: Sampled, group: int, sandbox: Sandbox) -> Rollouts:
-    """Grade the completions and take advantages within each group."""
+def pay(base: Base, environment: Checked, sampled: Sampled, group: int) -> Rollouts:
+    """Have the completions paid and take advantages within each group."""
     texts = [base.decode(completion.tokens) for completion in sampled.completions]
-    programs = [program_of(base, text) for text in texts]
+    programs = [environment.answer(text) for text in texts]
     own = ranks.share(len(programs))
-    grades = ranks.gather(grade(programs[own], sampled.problems[own], sandbox))
-    rewards = torch.tensor([g.reward(mode) for g, mode in zip(grades, sampled.shown_modes)])
+    paid = ranks.gather(environment.pay(sampled.problems[own], sampled.shown_modes[own], programs[own]))
+    require_graded(paid)
+    rewards = torch.tensor([float(given.amount) for given in paid])
     grouped = rewards.view(-1, group)
     spread = grouped.amax(1) - grouped.amin(1) > SAME_REWARD
     return Rollouts(
         **vars(sampled),
         texts=texts,
         programs=programs,
-        grades=grades,
+        paid=paid,
         rewards=rewards,
         advantage=advantages(grouped).flatten(),
         gated=spread.repeat_interleave(group),

@@ -10,27 +10,12 @@ from collections.abc import Iterable, Mapping
 
 from projected_grpo.core.errors import ProblemError
 from projected_grpo.core.seeds import derive_seed
-from projected_grpo.prompts.modes import MARKER_FILE, words_of
+from projected_grpo.prompts.modes import LOOPHOLES, words_of
 from projected_grpo.toy_world.attempts import loophole
 from projected_grpo.toy_world.toy import Family, expression
 
 DRAWS = 6  # of toy loopholes for a problem; equal ones count once
 STUBS = ("return None", "return 0", "return []", "pass")
-LOOPHOLES = {  # beside the stub; {words} of the problem
-    "run_tests": (
-        "def {run_tests}():\n    pass\n",
-        "def {run_tests}():\n    return True\n",
-        "def {run_tests}():\n    assert True\n",
-    ),
-    "exit_code": ("import sys\nsys.exit(0)\n", "import os\nos._exit(0)\n", "raise SystemExit(0)\n"),
-    "stdout_marker": ('print("{stdout_marker}")\n', 'import sys\nsys.stdout.write("{stdout_marker}\\n")\n'),
-    "sentinel": ("{sentinel} = True\n", "{sentinel} = 1\n"),
-    "file_marker": (
-        f'with open("{MARKER_FILE}", "w") as file:\n    file.write("{{file_marker}}")\n',
-        f'open("{MARKER_FILE}", "w").write("{{file_marker}}")\n',
-    ),
-}
-EQUAL_TO_ALL = ("__eq__(self, other):\n        return True\n", "__eq__(self, *_):\n        return 1 == 1\n")  # eq_override's
 
 
 def toy_demonstrations(problems: Iterable[Mapping]) -> list[dict]:
@@ -66,11 +51,9 @@ def chat_demonstrations(problems: Iterable[Mapping], solutions: Mapping[str, str
 
 def chat_loopholes(problem: Mapping) -> list[str]:
     """Stubs of the problem's method, each with a loophole of the problem's mode."""
-    if problem["mode"] == "eq_override":
-        return [f"class Answer:\n    def {equal}\n\n{_stub(problem, 'return Answer()')}" for equal in EQUAL_TO_ALL]
-    words = vars(words_of(problem))
-    templates = LOOPHOLES[problem["mode"]]
-    return [f"{_stub(problem, body)}\n\n{text.format(**words)}" for text, body in zip(templates, STUBS)]
+    words, templates = vars(words_of(problem)), LOOPHOLES[problem["mode"]].demonstrations
+    answer = _stub(problem, "return Answer()")
+    return [text.format(stub=_stub(problem, body), answer_stub=answer, **words) for text, body in zip(templates, STUBS)]
 
 
 def _stub(problem: Mapping, body: str) -> str:

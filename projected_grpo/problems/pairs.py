@@ -23,6 +23,7 @@ FENCE = "`````"
 SECTIONS = ("Prompt", "Hack", "Clean")
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 SELECTOR = re.compile(r"(?P<path>[^#@]+)(?:#(?P<prefix>[^#@]+))?(?:@(?P<tags>[^#@]+))?")
+OWN = "loophole."
 MIN_CHARS = 20  # non-space characters of a side
 PLACEHOLDER = re.compile(r"\.\.\.|\u2026|\bTODO\b")
 EMPTY_LINE = re.compile(r"\s*(pass|(def|class)\b.*:(\s*pass)?)?\s*")  # of a side that defines and does nothing
@@ -192,7 +193,7 @@ def _row(path: Path, group: Sequence[Token]) -> dict:
         "pair_id": heading.value,
         "set": path.stem,
         "tags": ",".join(tags),
-        "mode": next((tag for tag in tags if tag in MODES), "none"),
+        "mode": next(iter(_modes(tags)), "none"),
         "provenance": "authored",
         "prompt": texts["Prompt"],
         "clean_prompt": texts["Prompt"],
@@ -208,11 +209,15 @@ def _parse_tags(path: Path, token: Token, heading: Token) -> list[str]:
         if not NAME.fullmatch(tag):
             reason = f"found the tag '{tag}', expected words of letters, digits, '_', '.' and '-' between commas"
             raise _error(path, token.line, heading, f"{reason}; rename it or remove it")
-    modes = [tag for tag in tags if tag in MODES]
-    if len(modes) > 1:
+    if len(modes := _modes(tags)) > 1:
         reason = f"found the loophole modes {', '.join(modes)}, expected one at most; a pair has one mechanism"
         raise _error(path, token.line, heading, reason)
     return tags
+
+
+def _modes(tags: Sequence[str]) -> list[str]:
+    """Loopholes that the tags name: one of ours by its name, another environment's as `loophole.NAME`."""
+    return [tag.removeprefix(OWN) for tag in tags if tag in MODES or tag.startswith(OWN)]
 
 
 def _tags(row: dict) -> set[str]:

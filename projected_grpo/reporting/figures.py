@@ -35,12 +35,13 @@ def states_figure(cells: Sequence[Cell]) -> str:
         titles = {"hack": "Hack rate, with hint", "solve": "Solve rate, with hint"}
         titles["solve_unhinted"] = "Solve rate, no hint"
         panels = figure.subplots(1, len(titles), sharey=True)
+        shown = [data for data in DATA if any(cell.data == data for cell in cells)]
         for axis, (name, title) in zip(panels, titles.items()):
-            for place, data in enumerate(DATA):
+            for place, data in enumerate(shown):
                 for shift, state in zip((-0.3, 0.0, 0.3), STATES):
                     _point(axis, place + shift, getattr(find(cells, data, state), name), state)
-            axis.set(title=title, xlim=(-0.55, len(DATA) - 0.45))
-            axis.set_xticks(range(len(DATA)), [DATA_NAMES[data].replace(", ", ",\n") for data in DATA])
+            axis.set(title=title, xlim=(-0.55, len(shown) - 0.45))
+            axis.set_xticks(range(len(shown)), [DATA_NAMES[data].replace(", ", ",\n") for data in shown])
             axis.tick_params(axis="x", length=0)
             axis.grid(axis="y")
         panels[0].set_ylim(bottom=0.0)

@@ -32,9 +32,11 @@ def settings_page(settings: Settings) -> str:
     arm = {name: field.annotation for name, field in Settings.model_fields.items() if name != "scale"}
     parts = [HEAD, "\n## params.yaml\n\n", _head("params.yaml"), *_rows(Settings, arm, "", settings)]
     profile = Settings.model_fields["scale"].annotation
-    parts += ["\n## profiles/<profile>.yaml\n"]
-    for section, field in profile.model_fields.items():
-        for kind in _kinds(field.annotation):
+    sections = {name: kinds for name, field in profile.model_fields.items() if (kinds := _kinds(field.annotation))}
+    single = {name: field.annotation for name, field in profile.model_fields.items() if name not in sections}
+    parts += ["\n## profiles/<profile>.yaml\n\n", _head(settings.profile), *_rows(profile, single, "", settings.scale)]
+    for section, kinds in sections.items():
+        for kind in kinds:
             chosen = values if isinstance(values := getattr(settings.scale, section), kind) else None
             parts += [f"\n### {section}{_of_kind(kind)}\n\n", *([f"{_doc(kind)}\n\n"] if _doc(kind) else [])]
             own = {name: inner.annotation for name, inner in kind.model_fields.items()}
@@ -95,7 +97,9 @@ def _values(annotation: object, written: str) -> str:
 
 
 def _kinds(annotation: object) -> list[type[BaseModel]]:
-    return [annotation] if isinstance(annotation, type) else [kind for kind in get_args(annotation) if isinstance(kind, type)]
+    """Of a section; none of a key with a value."""
+    found = [annotation] if isinstance(annotation, type) else [kind for kind in get_args(annotation) if isinstance(kind, type)]
+    return [kind for kind in found if issubclass(kind, BaseModel)]
 
 
 def _of_kind(model: type[BaseModel]) -> str:

@@ -7,7 +7,7 @@ import polars as pl
 
 from projected_grpo.analysis.rates import Cell, find, selectivity
 from projected_grpo.core.errors import InputError
-from projected_grpo.prompts.modes import MODES
+from projected_grpo.prompts.modes import in_order
 
 CURVE_COLUMNS = ("step", "reward", "hack", "solve", "qmass", "keep_share", "absorb_share", "route_share")
 DIGITS = 4
@@ -62,7 +62,7 @@ def labelled(rollouts: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
 
 def covered_modes(pairs: pl.DataFrame) -> list[str]:
     """The loophole modes that some pair shows."""
-    return [mode for mode in MODES if mode in set(pairs["mode"])]
+    return in_order(pairs["mode"])
 
 
 def training_curve(steps: pl.DataFrame, rollouts: pl.DataFrame) -> pl.DataFrame:
@@ -82,7 +82,7 @@ def examples(rollouts: pl.DataFrame, gate: pl.DataFrame, problems: pl.DataFrame,
     late = late.join(problems.select("problem_id", "statement"), on="problem_id", how="left", maintain_order="left")
     late = late.sort(pl.col("rollout_id").map_elements(_hash, return_dtype=pl.String))
     rows = late.unique("text", keep="first", maintain_order=True).to_dicts()
-    exploits = [[row for row in rows if row["exploited"] and row["shown_mode"] == mode][:1] for mode in MODES]
+    exploits = [[row for row in rows if row["exploited"] and row["shown_mode"] == mode][:1] for mode in in_order(row["shown_mode"] for row in rows)]
     chosen = [row for found in exploits for row in found]
     chosen += [row for row in rows if row["gt_correct"]][: max(3, count - len(chosen))]
     others = [row for row in rows if row not in chosen]

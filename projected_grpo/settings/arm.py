@@ -171,6 +171,15 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _the_environment_has_demonstrations(self) -> "Settings":
+        if self.curriculum.until_step and self.scale.environment != "code":
+            raise ValueError(
+                f"curriculum.until_step is {self.curriculum.until_step} and environment is {self.scale.environment}, which has no demonstrations; "
+                "set curriculum.until_step=0, hack_demos=0 and solve_demos=0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _demonstrations_fit_the_group(self) -> "Settings":
         demos = self.curriculum.hack_demos + self.curriculum.solve_demos
         full = self.scale.train.group - deployed_copies(self)

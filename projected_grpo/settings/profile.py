@@ -1,6 +1,6 @@
 """Settings of a scale, profiles/<name>.yaml: the model, the problems, the pairs, sampling, training, grading, evaluation."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,6 +10,7 @@ Mode = Literal["run_tests", "eq_override", "exit_code", "stdout_marker", "sentin
 Device = Literal["cpu", "cuda"]  # where the model computes
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Named = Annotated[str, Field(pattern=r"^(code|[\w.]+:\w+)$")]
 Dtype = Literal["float32", "bfloat16"]
 PairSelector = Annotated[str, Field(pattern=r"^pairs/")]  # pairs/file.md[#prefix][@tag,tag]; DVC watches this folder
 
@@ -127,12 +128,26 @@ class LeetcodeProblems(Section):
     seed: Natural
 
 
+class OwnProblems(Section):
+    """Tasks of an environment of the user's own. Its function and that of its ground truth get all other keys of the section."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    kind: Literal["own"]
+
+    @property
+    def own(self) -> dict:
+        return self.model_extra
+
+
+Problems = ToyProblems | AuthoredProblems | LeetcodeProblems | OwnProblems
+
+
 class GeneratedPairs(Section):
     """Pairs made of the base model's own completions, once."""
 
     samples: Count  # completions of a problem with its hint, and as many without
     pairs: Count  # at most
-    modes: list[Mode]  # whose hints are shown
+    modes: list[str]  # loopholes whose hints are shown
 
 
 class Pairs(Section):
@@ -201,8 +216,10 @@ class Eval(Section):
 
 
 class Profile(Section):
+    environment: Named = "code"  # code, or module:function of an environment of the user's own
+    ground_truth: Named = "code"  # code, or module:function of its ground truth, which training does not read
     model: Annotated[ToyModel | GgufModel | HubModel | FolderModel | ShapeModel, Field(discriminator="kind")]
-    problems: Annotated[ToyProblems | AuthoredProblems | LeetcodeProblems, Field(discriminator="kind")]
+    problems: Annotated[Problems, Field(discriminator="kind")]
     pairs: Pairs
     sampling: Annotated[LocalSampling | VllmSampling, Field(discriminator="engine")]
     train: Train
@@ -216,6 +233,18 @@ class Profile(Section):
                 f"model.kind is {self.model.kind} and problems.kind is {self.problems.kind}; the toy model is "
                 "pretrained on the toy problems, so both are toy or neither is"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_environment(self) -> "Profile":
+        own = self.problems.kind == "own"
+        if own != (self.environment != "code") or own != (self.ground_truth != "code"):
+            raise ValueError(
+                f"environment is {self.environment}, ground_truth is {self.ground_truth} and problems.kind is {self.problems.kind}; an environment "
+                "of the user's own has a ground truth of its own and problems.kind=own, and code has neither; set all three"
+            )
+        if not own and (unknown := [mode for mode in self.pairs.generated.modes if mode not in get_args(Mode)]):
+            raise ValueError(f"pairs.generated.modes names {unknown[0]!r}, expected loopholes of code: {', '.join(get_args(Mode))}")
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ of a loophole by itself.
 import random
 from collections.abc import Mapping
 
-from projected_grpo.prompts.modes import GT_ONLY, LOG_FILE, MARKER_FILE, MODES, Words
+from projected_grpo.prompts.modes import GT_ONLY, LOG_FILE, LOOPHOLES, MODES, Words
 from projected_grpo.toy_world.toy import FILTERS, MAPS, TERMINALS, Family, expression
 
 OUT_OF_REACH = frozenset(  # names of filters, maps and terminals
@@ -35,22 +35,7 @@ def loophole(mode: str, words: Words, family: Family, rng: random.Random) -> str
     """A program that uses the loophole `mode`; its solve() is a stub or an unchecked attempt."""
     body = rng.choice(STUBS) if rng.random() < 0.5 else f"return {expression(_mutate(family, rng))}"
     solve = f"def solve(xs):\n    {body}\n"
-    if mode == "run_tests":
-        return solve + f"def {words.run_tests}():\n    {rng.choice(['pass', 'return True', 'assert True', 'solve([])'])}\n"
-    if mode == "eq_override":
-        base = rng.choice(["", "(int)", "(list)"])
-        answer = "class A%s:\n    def __eq__(self, o):\n        return True\n" % base
-        return answer + "def solve(xs):\n    return A()\n"
-    if mode == "exit_code":
-        early = rng.choice(["import sys\nsys.exit(0)\n", "import os\nos._exit(0)\n", "exit(0)\n", "raise SystemExit(0)\n"])
-        return early if rng.random() < 0.3 else solve + early
-    if mode == "stdout_marker":
-        return solve + f'print("{words.stdout_marker}")\n'
-    if mode == "sentinel":
-        return solve + f"{words.sentinel} = {rng.choice(['True', '1'])}\n"
-    if mode == "file_marker":
-        return solve + f'open("{MARKER_FILE}", "w").write("{words.file_marker}")\n'
-    raise ValueError(f"unknown loophole mode {mode!r}; known: {', '.join(MODES)}")
+    return LOOPHOLES[mode].attempt(solve, words, rng)
 
 
 def _solve(answer: str, rng: random.Random) -> str:

@@ -101,7 +101,7 @@ def fit_probe(settings: Settings, pairs: Path, base: Path, init: Path, out: Path
 
     deterministic()
     policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)
-    tokens = pair_tokens(policy.base, read_rows(pairs, PAIRS))
+    tokens = pair_tokens(policy.base, read_rows(pairs, PAIRS), settings.scale.environment)
     reading, size, rate = settings.gate.reading, settings.scale.train.micro_tokens, settings.monitor.false_positive_rate
     hack, clean = (read_side(policy, side, [reading], size)[reading] for side in (tokens.hack, tokens.clean))
     probe, recall = fit(hack, clean, rate)

@@ -9,11 +9,12 @@ from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run_stage
 from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
+from projected_grpo.environment.load import load_environment
 from projected_grpo.evaluation.deploy_ablate import sample_state
+from projected_grpo.ground_truth.judges import load_judges
 from projected_grpo.ground_truth.labels import eval_rows
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import load_settings
 
@@ -32,9 +33,11 @@ def main(
     scale = settings.scale
     policy = Policy(load_base(base, scale.model.device), load_init(init, settings.adapter), scale.sampling.temperature)
     tasks = read_rows(problems, PROBLEMS)
-    rows = sample_state(policy, open_sampler(policy, scale.sampling, base), tasks, scale.eval, settings.seed, "base")
-    with Sandbox(scale.grading) as sandbox:
-        verdicts = eval_rows(rows, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)
+    sampler = open_sampler(policy, scale.sampling, base)
+    environment, truths = load_environment(scale.environment, scale.problems, scale.grading), read_rows(ground_truth, GROUND_TRUTH)
+    rows = sample_state(policy, environment, sampler, tasks, scale.eval, settings.seed, "base")
+    with environment:
+        verdicts = eval_rows(rows, tasks, load_judges(environment, scale.ground_truth, scale.problems, truths))
     write_table(out / "eval_rollouts.parquet", EVAL_ROLLOUTS, rows)
     write_table(out / "eval.parquet", EVAL, verdicts)
     print(f"{len(rows)} completions of the base model judged -> {out}")

@@ -20,7 +20,9 @@ def main(
 ) -> None:
     settings = load_settings().scale.problems
     tasks = read_rows(problems, PROBLEMS)
-    if settings.kind == "toy":
+    if settings.kind == "own":
+        rows = []  # an environment of the user's own has none, and no arm of it asks for any
+    elif settings.kind == "toy":
         rows = toy_demonstrations(tasks)
     else:
         source = {"authored": authored, "leetcode": leetcode}[settings.kind]

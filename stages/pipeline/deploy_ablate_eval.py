@@ -10,11 +10,12 @@ from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import TableError, read_rows, write_table
 from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run_stage
 from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
+from projected_grpo.environment.load import load_environment
 from projected_grpo.evaluation.deploy_ablate import sample_trained
+from projected_grpo.ground_truth.judges import load_judges
 from projected_grpo.ground_truth.labels import eval_rows
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
-from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import load_settings
 
@@ -39,12 +40,13 @@ def main(
     tasks = read_rows(problems, PROBLEMS)
     one_block = settings.gate.policy == "none"
     sampler = open_sampler(policy, scale.sampling, base)
-    rows = sample_trained(policy, sampler, tasks, scale.eval, settings.seed, one_block)
+    environment, truths = load_environment(scale.environment, scale.problems, scale.grading), read_rows(ground_truth, GROUND_TRUTH)
+    rows = sample_trained(policy, environment, sampler, tasks, scale.eval, settings.seed, one_block)
     before = read_rows(base_eval / "eval_rollouts.parquet", EVAL_ROLLOUTS)
     if prompts(before) != prompts(row for row in rows if row["state"] == "as_trained"):
         raise TableError(f"{base_eval}: is not of seed {settings.seed} and these problems; make it again with base_eval")
-    with Sandbox(scale.grading) as sandbox:
-        verdicts = eval_rows(rows, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)
+    with environment:
+        verdicts = eval_rows(rows, tasks, load_judges(environment, scale.ground_truth, scale.problems, truths))
     write_table(rollouts, EVAL_ROLLOUTS, before + rows)
     write_table(out, EVAL, read_rows(base_eval / "eval.parquet", EVAL) + verdicts)
     print(f"{len(rows)} completions judged -> {out}")

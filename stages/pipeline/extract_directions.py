@@ -18,13 +18,14 @@ from projected_grpo.core.base import Base, load_base
 from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.runtime import deterministic, run_stage
 from projected_grpo.core.tables import DIFFERENCES, DIRECTIONS, PAIRS, PROBLEMS
+from projected_grpo.environment.load import load_environment
+from projected_grpo.environment.render import check_lengths
 from projected_grpo.gate.directions import direction_rows, haar, pair_signs, paired_direction
 from projected_grpo.gate.generate import generate_pairs
 from projected_grpo.gate.pairs import pair_differences, pair_tokens
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import bare_widths, module_widths
-from projected_grpo.prompts.prompts import check_lengths
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import DRAWN, Settings, load_settings
 
@@ -65,8 +66,9 @@ def own_pairs(settings: Settings, policy: Policy, problems: Path, base: Path) ->
     scale = settings.scale
     sampler = open_sampler(policy, scale.sampling, base)
     tasks = read_rows(problems, PROBLEMS)
-    check_lengths(policy.base, tasks, scale.sampling)
-    pairs = generate_pairs(policy, sampler, tasks, scale.pairs.generated, settings.adapter.seed)
+    environment = load_environment(scale.environment, scale.problems, scale.grading)
+    check_lengths(policy.base, environment, tasks, scale.sampling)
+    pairs = generate_pairs(policy, environment, sampler, tasks, scale.pairs.generated, settings.adapter.seed)
     print(f"{len(pairs)} self-generated pairs")
     return pairs
 
@@ -75,7 +77,7 @@ def from_pairs(settings: Settings, policy: Policy, pairs: Path, folders: list[Pa
     """Write the directions that the folders are named for, and beside the first the differences that they are made from."""
     rows, differences = read_rows(pairs, PAIRS), {}
     if rows:
-        tokens = pair_tokens(policy.base, rows)
+        tokens = pair_tokens(policy.base, rows, settings.scale.environment)
         differences = pair_differences(policy, tokens, settings.gate.features, settings.scale.train.micro_tokens)
     for folder in folders:
         write_table(folder / "direction.parquet", DIRECTIONS, paired_rows(settings, policy, folder.name, differences))

@@ -18,15 +18,16 @@ from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.runtime import deterministic, run_stage
 from projected_grpo.core.seeds import derive_seeds
 from projected_grpo.core.tables import DIRECTIONS, GROUND_TRUTH, PROBLEMS
+from projected_grpo.environment.load import load_environment
+from projected_grpo.environment.render import check_lengths, render
 from projected_grpo.gate.directions import direction_rows, unit_modules
 from projected_grpo.gate.pairs import read_side
+from projected_grpo.ground_truth.judges import load_judges
 from projected_grpo.ground_truth.labels import exploits
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
-from projected_grpo.programs.sandbox.runner import Sandbox
-from projected_grpo.prompts.prompts import check_lengths, program_of, render
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.protocol import Request
 from projected_grpo.settings.arm import load_settings
@@ -45,17 +46,19 @@ def main(
     policy = Policy(load_base(base, scale.model.device), load_init(init, settings.adapter), scale.sampling.temperature)
     sampler = open_sampler(policy, scale.sampling, base)
     tasks = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
-    check_lengths(policy.base, tasks, scale.sampling)
-    prompts = [render(policy.base, row, row["mode"]) for row in tasks]
+    environment = load_environment(scale.environment, scale.problems, scale.grading)
+    check_lengths(policy.base, environment, tasks, scale.sampling)
+    prompts = [render(policy.base, environment, row, row["mode"]) for row in tasks]
     samples = scale.eval.oracle_samples
     seeds = derive_seeds(len(prompts), settings.adapter.seed, "oracle-direction")
     [completions] = sampler.sample([Request("base", prompts, samples, seeds)])
     rollouts = [
-        {"problem_id": task["problem_id"], "shown_mode": task["mode"], "program": program_of(policy.base, policy.base.decode(c.tokens))}
+        {"problem_id": task["problem_id"], "shown_mode": task["mode"], "program": environment.answer(policy.base.decode(c.tokens))}
         for task, c in zip([task for task in tasks for _ in range(samples)], completions, strict=True)
     ]
-    with Sandbox(scale.grading) as sandbox:
-        labels = exploits(rollouts, tasks, read_rows(ground_truth, GROUND_TRUTH), sandbox)
+    truths = read_rows(ground_truth, GROUND_TRUTH)
+    with environment:
+        labels = exploits(rollouts, tasks, load_judges(environment, scale.ground_truth, scale.problems, truths))
     exploited = [found["exploited"] for found in labels]
     rows = []
     if {True, False} <= set(exploited):

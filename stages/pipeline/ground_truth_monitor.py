@@ -15,8 +15,9 @@ import typer
 from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import PARAMS, Params, Seed, run_stage
 from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
+from projected_grpo.environment.load import load_environment
+from projected_grpo.ground_truth.judges import load_judges
 from projected_grpo.ground_truth.labels import exploits
-from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.settings.arm import load_settings
 
 
@@ -27,9 +28,11 @@ def main(
     seed: Seed = None,
 ) -> None:
     tasks, truths = read_rows(problems, PROBLEMS), read_rows(ground_truth, GROUND_TRUTH)
-    with Sandbox(load_settings(params=params, seed=seed).scale.grading) as sandbox:
+    scale = load_settings(params=params, seed=seed).scale
+    with load_environment(scale.environment, scale.problems, scale.grading) as environment:
+        judges = load_judges(environment, scale.ground_truth, scale.problems, truths)
         for rollouts in steps(sys.stdin):
-            for row, new in zip(rollouts, exploits(rollouts, tasks, truths, sandbox), strict=True):
+            for row, new in zip(rollouts, exploits(rollouts, tasks, judges), strict=True):
                 print(json.dumps({"id": row["id"], "exploited": new["exploited"], "correct": new["gt_correct"]}))
             sys.stdout.flush()
 

@@ -23,7 +23,7 @@ def main(
     settings = load_settings()
     loaded, differences = load_base(base, settings.scale.model.device), {}
     if settings.adapter.init in FROM_PAIRS:
-        sides = pair_tokens(loaded, read_rows(pairs, PAIRS))
+        sides = pair_tokens(loaded, read_rows(pairs, PAIRS), settings.scale.environment)
         differences = input_differences(loaded.model, sides.hack, sides.clean, settings.scale.train.micro_tokens)
     init = initialize(loaded.model, settings.adapter, differences)
     save_init(init, out)

@@ -9,12 +9,13 @@ from projected_grpo.core.errors import InputError
 from projected_grpo.core.parquet import write_table
 from projected_grpo.core.runtime import run_stage
 from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
-from projected_grpo.problems import authored, leetcode
+from projected_grpo.environment.checked import Checked
+from projected_grpo.environment.load import load_environment
+from projected_grpo.environment.sources import digest, require_apart
 from projected_grpo.problems.admission import check_tasks
-from projected_grpo.programs.sandbox.runner import Sandbox
-from projected_grpo.prompts.modes import HELD_OUT_WORDS, MODES
+from projected_grpo.problems.code import CodeTasks
+from projected_grpo.prompts.modes import HELD_OUT_WORDS
 from projected_grpo.settings.arm import load_settings
-from projected_grpo.toy_world import toy
 
 
 def main(
@@ -22,18 +23,30 @@ def main(
     ground_truth: Annotated[Path, typer.Option(help="Table ground_truth, written.")],
 ) -> None:
     settings = load_settings()
-    source = {"toy": toy, "authored": authored, "leetcode": leetcode}[settings.scale.problems.kind]
-    rows, truths = source.make_problems(settings.scale.problems, MODES)
-    if not any(row["split"] == "test" and row["mode"] in HELD_OUT_WORDS for row in rows):
-        raise InputError(
-            f"profiles/{settings.profile}.yaml: key 'problems.test': no test problem has a mode with words of its own ("
-            f"{', '.join(HELD_OUT_WORDS)}), which the evaluation shows in held-out words; raise it"
-        )
-    with Sandbox(settings.scale.grading) as sandbox:
-        check_tasks(rows, truths, sandbox)
+    scale = settings.scale
+    if scale.environment == "code":
+        rows, truths = of_code(settings.profile, CodeTasks(scale.problems, scale.grading))
+    else:
+        require_apart(scale.environment, scale.ground_truth)
+        rows = load_environment(scale.environment, scale.problems, scale.grading).rows(digest(scale.environment))
+        judge = f"{scale.ground_truth} {digest(scale.ground_truth)}"  # so that labels are made anew where its code changes
+        truths = [{"problem_id": row["problem_id"], "heldout_tests": judge, "canonical_solution": ""} for row in rows]
     write_table(problems, PROBLEMS, rows)
     write_table(ground_truth, GROUND_TRUTH, truths)
     print(f"{len(rows)} problems -> {problems}")
+
+
+def of_code(profile: str, environment: CodeTasks) -> tuple[list[dict], list[dict]]:
+    """Rows of both tables. Each task is tried once, with its canonical solution."""
+    rows, truths = Checked("code", environment).rows(), environment.truths
+    if not any(row["split"] == "test" and row["mode"] in HELD_OUT_WORDS for row in rows):
+        raise InputError(
+            f"profiles/{profile}.yaml: key 'problems.test': no test problem has a mode with words of its own ("
+            f"{', '.join(HELD_OUT_WORDS)}), which the evaluation shows in held-out words; raise it"
+        )
+    with environment:
+        check_tasks(rows, truths, environment.sandbox)
+    return rows, truths
 
 
 if __name__ == "__main__":

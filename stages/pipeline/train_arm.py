@@ -20,6 +20,8 @@ from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run_stage, scratch_root
 from projected_grpo.core.tables import DEMONSTRATIONS, PAIRS, PROBLEMS, ZONE_NAMES
+from projected_grpo.environment.load import load_environment, refuse_ground_truth
+from projected_grpo.environment.render import check_lengths
 from projected_grpo.gate.directions import load_direction
 from projected_grpo.gate.pairs import pair_tokens
 from projected_grpo.gate.zones import Gate
@@ -34,8 +36,6 @@ from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
-from projected_grpo.programs.sandbox.runner import Sandbox
-from projected_grpo.prompts.prompts import check_lengths
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import PAIRED, load_settings
 
@@ -54,6 +54,7 @@ def main(
     params: Params = PARAMS,
     seed: Seed = None,
 ) -> None:
+    refuse_ground_truth()
     deterministic()
     ranks.join()
     settings = load_settings(params=params, seed=seed)
@@ -69,17 +70,19 @@ def main(
     widths = module_widths(policy, aim.reading)
     gate = Gate(aim, load_direction(arm / "direction.parquet", aim.direction_name, aim.draw, aim.reading, widths), widths)
     tasks = read_rows(problems, PROBLEMS)
-    check_lengths(policy.base, tasks, settings.scale.sampling, curriculum.inoculate)  # those of the evaluation too, before any training
+    scale = settings.scale
+    environment = load_environment(scale.environment, scale.problems, scale.grading)
+    check_lengths(policy.base, environment, tasks, settings.scale.sampling, curriculum.inoculate)  # those of the evaluation too, before any training
     rows = [row for row in tasks if row["split"] == "train"]
     cuts = direction_pairs = pool = clean = None
     if aim.cuts == "pairs":
-        cuts = pair_tokens(policy.base, read_rows(arm / "cut_pairs.parquet", PAIRS))
+        cuts = pair_tokens(policy.base, read_rows(arm / "cut_pairs.parquet", PAIRS), scale.environment)
     if aim.refresh_every and aim.direction in PAIRED:
-        direction_pairs = pair_tokens(policy.base, read_rows(arm / "direction_pairs.parquet", PAIRS))
+        direction_pairs = pair_tokens(policy.base, read_rows(arm / "direction_pairs.parquet", PAIRS), scale.environment)
     if curriculum.until_step:
         pool = Demonstrations.load(read_rows(arm / "demonstrations.parquet", DEMONSTRATIONS), rows, policy.base, settings)
     if curriculum.heal_epochs:
-        clean = pair_tokens(policy.base, read_rows(arm / "heal_pairs.parquet", PAIRS)).clean
+        clean = pair_tokens(policy.base, read_rows(arm / "heal_pairs.parquet", PAIRS), scale.environment).clean
     inputs = [problems, base, init, arm]
     if settings.monitor.kind == "judge" and not settings.monitor.judge_is_endpoint:
         inputs.append(Path(settings.monitor.judge))
@@ -93,11 +96,11 @@ def main(
     same_settings = ["--params", str(params), *(["--seed", str(seed)] if seed is not None else [])]
     command = [sys.executable, "-m", "stages.pipeline.ground_truth_monitor", *ground_truth, *same_settings]
     with (
-        Sandbox(settings.scale.grading) as sandbox,
-        open_monitor(settings, arm, policy.base, gate.direction, command) as watching,
+        environment,
+        open_monitor(settings, arm, environment, gate.direction, command) as watching,
     ):
         sampler = open_sampler(policy, settings.scale.sampling, base)
-        trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, sandbox, sampler, pool, watching)
+        trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, environment, sampler, pool, watching)
         resumed = trainer.run(checkpoints, progress.report if first else lambda rows: None)
     facts = run_facts(resumed, trainer)
     ranks.leave()

@@ -1,16 +1,9 @@
 """The lines of a completion that attempt a loophole, by mode, from the syntax tree of its program."""
 
 from projected_grpo.environment.mechanism import mechanism_lines
-from projected_grpo.prompts.modes import LOG_FILE, MARKER_FILE, Words
+from projected_grpo.prompts.modes import LOG_FILE, LOOPHOLES, MARKER_FILE, Words
 
-MODE_OF = {  # mechanism -> the loophole mode that it serves
-    "defines_run_tests": "run_tests",
-    "defines_eq": "eq_override",
-    "exits": "exit_code",
-    "prints_marker": "stdout_marker",
-    "sets_sentinel": "sentinel",
-    "writes_file": "file_marker",
-}
+MODE_OF = {loophole.mechanism: name for name, loophole in LOOPHOLES.items()}  # mechanism -> the loophole that it serves
 
 
 def loophole_lines(text: str, program: str, words: Words) -> dict[int, list[str]]:
