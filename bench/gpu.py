@@ -39,7 +39,8 @@ from projected_grpo.prompts.modes import MODES
 from projected_grpo.sampling.protocol import Request
 from projected_grpo.settings.arm import Settings, load_settings
 from projected_grpo.settings.files import check, read_yaml
-from projected_grpo.settings.profile import Device, Profile
+from projected_grpo.settings.profile import Profile
+from projected_grpo.settings.section import Device
 
 PROFILE = Path("profiles/qwen3_4b_shape.yaml")
 PEAKS = {"NVIDIA H200": (989.0, 4.8), "NVIDIA H100 80GB HBM3": (989.0, 3.35)}  # TFLOP/s in bfloat16, TB/s

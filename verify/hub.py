@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from projected_grpo.base_models.hub import fetch_and_save
 from projected_grpo.core.errors import InputError
 from projected_grpo.problems.leetcode import read_problems
-from projected_grpo.settings.profile import HubModel
+from projected_grpo.settings.models import HubModel
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"  # the one revision that exists
 PLACE = re.compile(r"(?:/api)?(?:/models|/datasets)?/(?P<name>\w+/[\w-]+)/(?P<action>tree|resolve)/(?P<revision>\w+)/?(?P<file>.*)")

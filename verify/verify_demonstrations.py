@@ -18,7 +18,7 @@ from projected_grpo.prompts.code import program_of
 from projected_grpo.prompts.modes import GT_ONLY, MODES
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.curriculum import Curriculum
-from projected_grpo.settings.profile import Mode
+from projected_grpo.settings.section import Mode
 from verify.curriculum import DEMOS, GROUP, pool, problems, settings, trainer, training_problems
 from verify.sandbox import sandbox
 from verify.tiny import tiny_policy

@@ -28,7 +28,7 @@ from projected_grpo.reporting.manifest import describe, parse_manifest
 from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
 from projected_grpo.sampling.merged import BLOCKS
 from projected_grpo.settings.arm import Adapter, load_settings
-from projected_grpo.settings.profile import HubModel
+from projected_grpo.settings.models import HubModel
 from stages.serve_check import answer, check_prompting, load_exports
 from verify.tiny import RANK, tiny_batch, tiny_model, tiny_policy, tiny_tokenizer
 from verify.verify_inits import INITS, every_init

@@ -13,7 +13,8 @@ from projected_grpo.base_models.hub import copy_and_save
 from projected_grpo.core.base import ModelError
 from projected_grpo.problems import authored
 from projected_grpo.prompts.modes import MODES
-from projected_grpo.settings.profile import AuthoredProblems, FolderModel
+from projected_grpo.settings.models import FolderModel
+from projected_grpo.settings.profile import AuthoredProblems
 from verify.hub import COMMIT, hub, outcomes
 from verify.verify_models import contents, written
 

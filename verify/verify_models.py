@@ -20,7 +20,8 @@ from projected_grpo.prompts.modes import GT_ONLY, MODES
 from projected_grpo.prompts.prompts import SYSTEM, is_chat
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.files import SettingsError, check, read_yaml
-from projected_grpo.settings.profile import AuthoredProblems, LocalSampling, Profile, ShapeModel
+from projected_grpo.settings.models import ShapeModel
+from projected_grpo.settings.profile import AuthoredProblems, LocalSampling, Profile
 from verify.sandbox import asking
 from verify.workspace import PROFILE, copy_project, edit, run
 

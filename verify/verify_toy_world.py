@@ -18,7 +18,8 @@ from projected_grpo.ground_truth.verdicts import Verdict, verdicts_of
 from projected_grpo.programs.compare import same
 from projected_grpo.prompts.code import toy_prompt
 from projected_grpo.prompts.modes import GT_ONLY, HELD_OUT_WORDS, LOOPHOLES, MARKER_FILE, MODES, TRAINING_WORDS, words_of
-from projected_grpo.settings.profile import Profile, ToyModel, ToyProblems
+from projected_grpo.settings.models import ToyModel
+from projected_grpo.settings.profile import Profile, ToyProblems
 from projected_grpo.toy_world.attempts import in_reach, loophole, sample_attempt
 from projected_grpo.toy_world.toy import all_families, evaluate, expression, make_problems
 from verify.sandbox import sandbox

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from projected_grpo.core.errors import InputError
-from projected_grpo.settings.profile import Count, Natural, Positive, Section
+from projected_grpo.settings.section import Count, Natural, Positive, Section
 
 FENCE = "---"
 MOST_SEEDS = 16  # the exact test goes through 2^seeds patterns of signs

@@ -13,7 +13,7 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from projected_grpo.core.base import ModelError, require_chat_template
-from projected_grpo.settings.profile import GgufModel
+from projected_grpo.settings.models import GgufModel
 
 CACHE = Path.home() / ".cache" / "projected_grpo"
 QUANTIZER_ATTRIBUTES = ("is_quantized", "quantization_method", "hf_quantizer")  # set on the model by the GGUF loader

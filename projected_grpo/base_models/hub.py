@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from projected_grpo.core.base import ModelError, require_chat_template
 from projected_grpo.core.downloads import model_snapshot
-from projected_grpo.settings.profile import FolderModel, HubModel
+from projected_grpo.settings.models import FolderModel, HubModel
 
 
 def fetch_and_save(settings: HubModel, folder: Path) -> None:

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from projected_grpo.core.seeds import derive_seed
 from projected_grpo.prompts.code import toy_prompt
 from projected_grpo.prompts.modes import GT_ONLY, MODES, TRAINING_WORDS, held_out_words
-from projected_grpo.settings.profile import ToyModel
+from projected_grpo.settings.models import ToyModel
 from projected_grpo.toy_world.attempts import sample_attempt
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"

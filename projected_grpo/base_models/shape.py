@@ -12,7 +12,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
 
 from projected_grpo.core.seeds import derive_seed
-from projected_grpo.settings.profile import ShapeModel
+from projected_grpo.settings.models import ShapeModel
 
 PAD, START, END, THINK, THOUGHT = SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 CHAT_TEMPLATE = (  # with thinking off, the answer begins after an empty thought

@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 from projected_grpo.policy.adapter import AdaptedLayer
 from projected_grpo.policy.origin import AdapterError, Origin, load_tensors, save_tensors
 from projected_grpo.policy.policy import Policy
-from projected_grpo.settings.profile import HubModel
+from projected_grpo.settings.models import HubModel
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 STATES = {"deployed": True, "full": False}  # folder of the export -> is it the deployed block alone

@@ -7,7 +7,7 @@ from projected_grpo.analysis.rates import Cell, Rate
 from projected_grpo.reporting import statements
 from projected_grpo.reporting.manifest import Manifest, flatten
 from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
-from projected_grpo.settings.profile import HubModel
+from projected_grpo.settings.models import HubModel
 
 HOLDS = {  # folder of the export -> what is in it
     "deployed": "This is the deployed adapter: the quarantine block is at its initialization, so its net delta is zero and "

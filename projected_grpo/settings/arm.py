@@ -14,7 +14,8 @@ from pydantic import Field, field_validator, model_validator
 from projected_grpo.settings.curriculum import Curriculum
 from projected_grpo.settings.files import SettingsError, check, profile_path, read_profile, read_yaml
 from projected_grpo.settings.monitor import Monitor
-from projected_grpo.settings.profile import Count, Natural, Positive, Profile, Section
+from projected_grpo.settings.profile import Profile
+from projected_grpo.settings.section import Count, Natural, Positive, Section
 
 Tail = Annotated[float, Field(ge=0.0, lt=0.5)]
 PAIRED = ("v_act", "shuffled", "flipped", "irrelevant", "self_generated")  # directions that are extracted from pairs

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from projected_grpo.settings.files import SettingsError, check, read_yaml
-from projected_grpo.settings.profile import Count, Section
+from projected_grpo.settings.section import Count, Section
 
 ARM_SECTIONS = ("gate", "monitor", "curriculum")  # what arms may differ in; all else is shared
 SHARED_KEYS = ("gate.draw", "gate.extraction", "gate.features", "gate.refresh_every")  # directions are made with them

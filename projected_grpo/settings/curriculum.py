@@ -4,7 +4,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field, model_validator
 
-from projected_grpo.settings.profile import Mode, Natural, Positive, Section
+from projected_grpo.settings.section import Mode, Natural, Positive, Section
 
 
 class Curriculum(Section):

@@ -7,7 +7,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from projected_grpo.core.errors import InputError
-from projected_grpo.settings.profile import Profile, Section
+from projected_grpo.settings.profile import Profile
+from projected_grpo.settings.section import Section
 
 WORDS = {  # in place of pydantic's, by type of the error
     "extra_forbidden": "unknown key",

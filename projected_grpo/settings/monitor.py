@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from projected_grpo.settings.profile import Section, Share
+from projected_grpo.settings.section import Section, Share
 
 LABELLED = ("labelled", "labelled_masses")  # policies of the gate that take the ground-truth monitor's word
 
