@@ -13,8 +13,8 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 DECLARED = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-OWN = {"projected_grpo", "stages", "bench", "verify", "child", "confine", "imports", "nodes", "protocol"}  # the last five: the sandbox's own
-FOLDERS = {"projected_grpo": {"gpu", "ray"}, "stages": {"ray"}, "bench": {"peer"}, "verify": {"test"}}  # folder -> extras and groups beside
+OWN = {"projected_grpo", "stages", "bench", "verify", "examples", "child", "confine", "imports", "nodes", "protocol"}  # the last five: the sandbox's own
+FOLDERS = {"projected_grpo": {"gpu", "ray"}, "stages": {"ray"}, "bench": {"peer"}, "verify": {"test"}, "examples": {"examples"}}  # folder -> extras and groups beside
 
 
 def names(requirements: list[str]) -> set[str]:
