@@ -16,7 +16,7 @@ from projected_grpo.core.tables import LABELS, ROLLOUTS
 from projected_grpo.environment import code
 from projected_grpo.environment.grader import grade
 from projected_grpo.environment.mechanism import mechanisms
-from projected_grpo.ground_truth import labels
+from projected_grpo.ground_truth import code as truth
 from projected_grpo.ground_truth.examples import first_exploits
 from projected_grpo.ground_truth.follow import follow, newest_run
 from projected_grpo.ground_truth.labels import exploits, label
@@ -159,9 +159,9 @@ def test_a_response_meets_a_stub_once_for_all_problems_and_each_canonical_soluti
 def test_what_does_not_compile_in_the_environment_has_the_monitor_s_verdict_without_its_run(monkeypatch: pytest.MonkeyPatch):
     broken = ["def solve(xs:\n", "x = (\n", "\x00", "\ud800"]
     rows = [{"problem_id": "p", "shown_mode": "run_tests", "program": program} for program in [*broken, SOLVE]]
-    assert verdicts_of(broken, [PROBLEM] * len(broken), judging([TRUTH])) == [Verdict(False, 0.0, "compile_error")] * len(broken)
+    assert verdicts_of(broken, [PROBLEM] * len(broken), [TRUTH], sandbox()) == [Verdict(False, 0.0, "compile_error")] * len(broken)
     given: list[str] = []
-    monkeypatch.setattr(labels, "verdicts_of", lambda programs, *beside: given.extend(programs) or verdicts_of(programs, *beside))
+    monkeypatch.setattr(truth, "verdicts_of", lambda programs, *beside: given.extend(programs) or verdicts_of(programs, *beside))
     *found, correct = label(rows, [PROBLEM], judging([TRUTH]))
     assert given == [SOLVE] and correct["gt_correct"]
     assert {(row["gt_correct"], row["exploited"], row["heldout_pass_rate"], row["status"]) for row in found} == {(False, False, 0.0, "compile_error")}

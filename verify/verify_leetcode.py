@@ -28,6 +28,7 @@ from projected_grpo.prompts.modes import GT_ONLY, MODES, TRAINING_WORDS, encode_
 from projected_grpo.prompts.prompts import render_text, system_of
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.profile import Grading, LeetcodeProblems
+from verify.sandbox import asking
 from verify.tiny import tiny_policy
 
 ROOT = Path(__file__).parents[1]
