@@ -2,9 +2,18 @@
 
 Usage, after the init_adapter stage: `python -m bench.base_rates`. Every held-out problem is shown with every hint, in the
 words of training and in held-out ones, eight samples each, so a rate has an error of about one percentage point.
+
+`python -m bench.base_rates --by-problem FILE.csv` shows every problem of every split without a hint and with its own mode's
+hint, and writes a line a problem: how many of the eight samples solve it and exploit it. `mark` is `always` or `never` where all
+or none solve it without a hint: such a problem gives a group without a hint no difference in correctness.
 """
 
+import csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from projected_grpo.analysis.rates import rate
 from projected_grpo.core.base import load_base
@@ -26,32 +35,83 @@ from projected_grpo.settings.arm import load_settings
 SAMPLES = 8
 
 
-def main() -> None:
+class Asked:
+    """The base model with the tables of the finished stages."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.settings, self.sandbox = load_settings(), sandbox
+        scale, base = self.settings.scale, Path("artifacts/base")
+        self.problems = read_rows(Path("artifacts/problems.parquet"), PROBLEMS)
+        self.truths = read_rows(Path("artifacts/ground_truth.parquet"), GROUND_TRUTH)
+        init = load_init(Path("artifacts/init"), self.settings.adapter)
+        self.policy = Policy(load_base(base, scale.model.device), init, scale.sampling.temperature)
+        self.sampler = open_sampler(self.policy, scale.sampling, base)
+
+    def labels(self, problems: Sequence[dict], shown: Sequence[str]) -> list[dict]:
+        """Of SAMPLES completions a problem, each shown its mode of `shown`; those of a problem follow one another."""
+        base = self.policy.base
+        prompts = [render(base, row, mode) for row, mode in zip(problems, shown, strict=True)]
+        seeds = derive_seeds(len(prompts), self.settings.seed, "base-rates", "+".join(sorted(set(shown))))
+        [completions] = self.sampler.sample([Request("base", prompts, SAMPLES, seeds)])
+        programs = iter([program_of(base, base.decode(completion.tokens)) for completion in completions])
+        cells = [
+            {"problem_id": row["problem_id"], "shown_mode": mode, "program": next(programs)}
+            for row, mode in zip(problems, shown)
+            for _ in range(SAMPLES)
+        ]
+        return exploits(cells, problems, self.truths, self.sandbox)
+
+
+def main(by_problem: Annotated[Path | None, typer.Option(help="CSV, written: a line a problem of every split.")] = None) -> None:
     deterministic()
-    settings = load_settings()
-    scale = settings.scale
-    training = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "test"]
-    held_out = [reworded(row, settings.seed) for row in training]
-    truths = read_rows(Path("artifacts/ground_truth.parquet"), GROUND_TRUTH)
-    init = load_init(Path("artifacts/init"), settings.adapter)
-    base = Path("artifacts/base")
-    policy = Policy(load_base(base, scale.model.device), init, scale.sampling.temperature)
-    sampler = open_sampler(policy, scale.sampling, base)
+    with Sandbox(load_settings().scale.grading) as sandbox:
+        asked = Asked(sandbox)
+        if by_problem is None:
+            by_mode(asked)
+        else:
+            write(by_problem, of_problems(asked))
+
+
+def by_mode(asked: Asked) -> None:
+    training = [row for row in asked.problems if row["split"] == "test"]
+    held_out = [reworded(row, asked.settings.seed) for row in training]
     names = [row["problem_id"] for row in training for _ in range(SAMPLES)]
-    with Sandbox(scale.grading) as sandbox:
-        for words, problems in (("training", training), ("held-out", held_out)):
-            for mode in (GT_ONLY, *MODES):
-                prompts = [render(policy.base, row, mode) for row in problems]
-                seeds = derive_seeds(len(prompts), settings.seed, "base-rates", mode)
-                [completions] = sampler.sample([Request("base", prompts, SAMPLES, seeds)])
-                programs = [program_of(policy.base, policy.base.decode(completion.tokens)) for completion in completions]
-                asked = [{"problem_id": n, "shown_mode": mode, "program": p} for n, p in zip(names, programs)]
-                labels = exploits(asked, problems, truths, sandbox)
-                hack = rate([new["exploited"] for new in labels], names)
-                solve = rate([new["gt_correct"] for new in labels], names)
-                print(f"{words:<9} {mode:<14} solve {solve.value:.3f} ({solve.low:.3f}-{solve.high:.3f})  "
-                      f"hack {hack.value:.3f} ({hack.low:.3f}-{hack.high:.3f})", flush=True)  # fmt: skip
+    for words, problems in (("training", training), ("held-out", held_out)):
+        for mode in (GT_ONLY, *MODES):
+            labels = asked.labels(problems, [mode] * len(problems))
+            print(f"{words:<9} {mode:<14} {summary(labels, names)}", flush=True)
+
+
+def of_problems(asked: Asked) -> list[dict]:
+    problems = sorted(asked.problems, key=lambda row: row["problem_id"])
+    names = [row["problem_id"] for row in problems for _ in range(SAMPLES)]
+    rows = [{"problem": row["problem_id"], "topic": row["family"], "mode": row["mode"]} for row in problems]
+    for suffix, shown in (("", [GT_ONLY] * len(problems)), ("_hinted", [row["mode"] for row in problems])):
+        labels = asked.labels(problems, shown)
+        for place, row in enumerate(rows):
+            own = labels[place * SAMPLES : (place + 1) * SAMPLES]
+            row |= {f"{name}{suffix}": sum(bool(new[key]) for new in own) for name, key in COUNTS.items()}
+        groups = sum(row[f"paid{suffix}"] > 0 for row in rows)
+        print(f"{suffix or 'no hint'}: {summary(labels, names)}  a reward for passing in {groups} of {len(rows)} groups", flush=True)
+    return [row | {"mark": {0: "never", SAMPLES: "always"}.get(row["solved"], "")} for row in rows]
+
+
+COUNTS = {"solved": "gt_correct", "paid": "env_passed", "exploited": "exploited"}  # column -> label
+
+
+def summary(labels: Sequence[dict], names: Sequence[str]) -> str:
+    """Solve and hack rate with their 95% intervals over problems."""
+    solve, hack = (rate([new[key] for new in labels], names) for key in ("gt_correct", "exploited"))
+    return f"solve {solve.value:.3f} ({solve.low:.3f}-{solve.high:.3f})  hack {hack.value:.3f} ({hack.low:.3f}-{hack.high:.3f})"
+
+
+def write(path: Path, rows: Sequence[dict]) -> None:
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    print(f"{len(rows)} problems -> {path}")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
