@@ -3,9 +3,9 @@
 Usage, after the init_adapter stage: `python -m bench.base_rates`. Every held-out problem is shown with every hint, in the
 words of training and in held-out ones, eight samples each, so a rate has an error of about one percentage point.
 
-`python -m bench.base_rates --by-problem FILE.csv` shows every problem of every split without a hint and with its own mode's
-hint, and writes a line a problem: how many of the eight samples solve it and exploit it. `mark` is `always` or `never` where all
-or none solve it without a hint: such a problem gives a group without a hint no difference in correctness.
+`python -m bench.base_rates --by-problem FILE.csv` shows every problem of every split without a hint, and writes a line a problem:
+how many of the eight samples solve it, and how many are paid for passing the visible tests. `mark` is `always` or `never` where all or
+none solve it.
 """
 
 import csv
@@ -47,18 +47,15 @@ class Asked:
         self.policy = Policy(load_base(base, scale.model.device), init, scale.sampling.temperature)
         self.sampler = open_sampler(self.policy, scale.sampling, base)
 
-    def labels(self, problems: Sequence[dict], shown: Sequence[str]) -> list[dict]:
-        """Of SAMPLES completions a problem, each shown its mode of `shown`; those of a problem follow one another."""
+    def labels(self, problems: Sequence[dict], mode: str) -> list[dict]:
+        """Of SAMPLES completions a problem under the mode's hint; those of a problem follow one another."""
         base = self.policy.base
-        prompts = [render(base, row, mode) for row, mode in zip(problems, shown, strict=True)]
-        seeds = derive_seeds(len(prompts), self.settings.seed, "base-rates", "+".join(sorted(set(shown))))
+        prompts = [render(base, row, mode) for row in problems]
+        seeds = derive_seeds(len(prompts), self.settings.seed, "base-rates", mode)
         [completions] = self.sampler.sample([Request("base", prompts, SAMPLES, seeds)])
-        programs = iter([program_of(base, base.decode(completion.tokens)) for completion in completions])
-        cells = [
-            {"problem_id": row["problem_id"], "shown_mode": mode, "program": next(programs)}
-            for row, mode in zip(problems, shown)
-            for _ in range(SAMPLES)
-        ]
+        programs = [program_of(base, base.decode(completion.tokens)) for completion in completions]
+        names = [row["problem_id"] for row in problems for _ in range(SAMPLES)]
+        cells = [{"problem_id": name, "shown_mode": mode, "program": program} for name, program in zip(names, programs, strict=True)]
         return exploits(cells, problems, self.truths, self.sandbox)
 
 
@@ -78,25 +75,30 @@ def by_mode(asked: Asked) -> None:
     names = [row["problem_id"] for row in training for _ in range(SAMPLES)]
     for words, problems in (("training", training), ("held-out", held_out)):
         for mode in (GT_ONLY, *MODES):
-            labels = asked.labels(problems, [mode] * len(problems))
+            labels = asked.labels(problems, mode)
             print(f"{words:<9} {mode:<14} {summary(labels, names)}", flush=True)
 
 
 def of_problems(asked: Asked) -> list[dict]:
+    """A row for each problem, without a hint."""
     problems = sorted(asked.problems, key=lambda row: row["problem_id"])
     names = [row["problem_id"] for row in problems for _ in range(SAMPLES)]
-    rows = [{"problem": row["problem_id"], "topic": row["family"], "mode": row["mode"]} for row in problems]
-    for suffix, shown in (("", [GT_ONLY] * len(problems)), ("_hinted", [row["mode"] for row in problems])):
-        labels = asked.labels(problems, shown)
-        for place, row in enumerate(rows):
-            own = labels[place * SAMPLES : (place + 1) * SAMPLES]
-            row |= {f"{name}{suffix}": sum(bool(new[key]) for new in own) for name, key in COUNTS.items()}
-        groups = sum(row[f"paid{suffix}"] > 0 for row in rows)
-        print(f"{suffix or 'no hint'}: {summary(labels, names)}  a reward for passing in {groups} of {len(rows)} groups", flush=True)
-    return [row | {"mark": {0: "never", SAMPLES: "always"}.get(row["solved"], "")} for row in rows]
+    labels = asked.labels(problems, GT_ONLY)
+    rows = counted(problems, labels)
+    paid = sum(row["paid"] > 0 for row in rows)
+    print(f"{summary(labels, names)}  {paid} of {len(rows)} groups have a sample that is paid for passing", flush=True)
+    return rows
 
 
-COUNTS = {"solved": "gt_correct", "paid": "env_passed", "exploited": "exploited"}  # column -> label
+def counted(problems: Sequence[dict], labels: Sequence[dict]) -> list[dict]:
+    """`labels`: SAMPLES of each problem, in the problems' order."""
+    rows = []
+    for place, problem in enumerate(problems):
+        own = labels[place * SAMPLES : (place + 1) * SAMPLES]
+        solved, paid = (sum(bool(new[key]) for new in own) for key in ("gt_correct", "env_passed"))
+        mark = {0: "never", SAMPLES: "always"}.get(solved, "")
+        rows.append({"problem": problem["problem_id"], "topic": problem["family"], "solved": solved, "paid": paid, "mark": mark})
+    return rows
 
 
 def summary(labels: Sequence[dict], names: Sequence[str]) -> str:

@@ -11,13 +11,11 @@ import pytest
 from ruamel.yaml import YAML
 from transformers import AutoTokenizer
 
-from bench.base_rates import SAMPLES
+from bench.base_rates import SAMPLES, counted
 from projected_grpo.base_models.gguf import CACHE
-from projected_grpo.environment.grader import grade
 from projected_grpo.ground_truth.verdicts import verdicts_of
-from projected_grpo.problems.authored import make_problems, read_problems
 from projected_grpo.problems.demonstrations import chat_demonstrations
-from projected_grpo.prompts.modes import MODES, TRAINING_WORDS
+from projected_grpo.prompts.modes import TRAINING_WORDS
 from projected_grpo.prompts.prompts import CHAT_HINTS, SYSTEM
 from projected_grpo.settings.profile import GgufModel, Profile
 from verify.sandbox import sandbox
@@ -91,13 +89,21 @@ def test_demonstrations_of_functions_do_what_they_show() -> None:
 def test_the_profile_takes_the_whole_tier_and_every_task_has_its_base_rate_on_file() -> None:
     settings = profile().problems
     assert settings.path == str(EASY) and settings.train + settings.val + settings.test == len(files(EASY))
-    made = {row["problem_id"]: row for row in make_problems(settings, MODES)[0]}
     with RATES.open(newline="") as file:
-        table = {row["problem"]: row for row in csv.DictReader(file)}
-    assert table.keys() == made.keys()
-    for name, row in table.items():
-        assert (row["topic"], row["mode"]) == (made[name]["family"], made[name]["mode"])
-        assert row["mark"] == {0: "never", SAMPLES: "always"}.get(int(row["solved"]), ""), name
-    rate = sum(int(row["solved"]) for row in table.values()) / (SAMPLES * len(table))
-    assert 0.10 <= rate <= 0.35
-    assert sum(int(row["paid_hinted"]) > 0 for row in table.values()) > len(table) / 2
+        table = {row["problem"].removeprefix("authored-"): row for row in csv.DictReader(file)}
+    assert {name: row["topic"] for name, row in table.items()} == {name: problem.topic for name, problem in files(EASY).items()}
+    assert all(0 <= int(row[name]) <= SAMPLES for row in table.values() for name in ("solved", "paid"))
+    assert 0.10 <= sum(int(row["solved"]) for row in table.values()) / (SAMPLES * len(table)) <= 0.35
+    assert {name: row["mark"] for name, row in table.items()} == {name: mark(int(row["solved"])) for name, row in table.items()}
+
+
+def mark(solved: int) -> str:
+    return {0: "never", SAMPLES: "always"}.get(solved, "")
+
+
+def test_samples_are_counted_under_their_own_problem() -> None:
+    problems = [{"problem_id": name, "family": "sums"} for name in ("a", "b", "c")]
+    right = [[False] * SAMPLES, [True] * SAMPLES, [True, False, None] + [False] * (SAMPLES - 3)]
+    labels = [{"gt_correct": hit, "env_passed": hit or place == 0} for hits in right for place, hit in enumerate(hits)]
+    found = [(row["problem"], row["solved"], row["paid"], row["mark"]) for row in counted(problems, labels)]
+    assert found == [("a", 0, 1, "never"), ("b", SAMPLES, SAMPLES, "always"), ("c", 1, 1, "")]
