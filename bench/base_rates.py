@@ -2,9 +2,18 @@
 
 Usage, after the init_adapter stage: `python -m bench.base_rates`. Every held-out problem is shown with every hint, in the
 words of training and in held-out ones, eight samples each, so a rate has an error of about one percentage point.
+
+`python -m bench.base_rates --by-problem FILE.csv` shows every problem of every split without a hint, and writes a line a problem:
+how many of the eight samples solve it, and how many are paid for passing the visible tests. `mark` is `always` or `never` where all or
+none solve it.
 """
 
+import csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from projected_grpo.analysis.rates import rate
 from projected_grpo.core.base import load_base
@@ -12,6 +21,7 @@ from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import deterministic
 from projected_grpo.core.seeds import derive_seeds
 from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
+from projected_grpo.environment.checked import Checked
 from projected_grpo.environment.load import load_environment
 from projected_grpo.environment.render import render
 from projected_grpo.evaluation.deploy_ablate import reworded
@@ -22,38 +32,93 @@ from projected_grpo.policy.policy import Policy
 from projected_grpo.prompts.modes import GT_ONLY, MODES
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.protocol import Request
-from projected_grpo.settings.arm import load_settings
+from projected_grpo.settings.arm import Settings, load_settings
 
 SAMPLES = 8
 
 
-def main() -> None:
+class Asked:
+    """The base model with the tables of the finished stages."""
+
+    def __init__(self, settings: Settings, environment: Checked) -> None:
+        self.settings, self.environment = settings, environment
+        scale, base = settings.scale, Path("artifacts/base")
+        self.problems = read_rows(Path("artifacts/problems.parquet"), PROBLEMS)
+        truths = read_rows(Path("artifacts/ground_truth.parquet"), GROUND_TRUTH)
+        self.judges = load_judges(environment, scale.ground_truth, scale.problems, truths)
+        init = load_init(Path("artifacts/init"), self.settings.adapter)
+        self.policy = Policy(load_base(base, scale.model.device), init, scale.sampling.temperature)
+        self.sampler = open_sampler(self.policy, scale.sampling, base)
+
+    def labels(self, problems: Sequence[dict], mode: str) -> list[dict]:
+        """Of SAMPLES completions a problem under the mode's hint; those of a problem follow one another."""
+        base = self.policy.base
+        prompts = [render(base, self.environment, row, mode) for row in problems]
+        seeds = derive_seeds(len(prompts), self.settings.seed, "base-rates", mode)
+        [completions] = self.sampler.sample([Request("base", prompts, SAMPLES, seeds)])
+        programs = [self.environment.answer(base.decode(completion.tokens)) for completion in completions]
+        names = [row["problem_id"] for row in problems for _ in range(SAMPLES)]
+        cells = [{"problem_id": name, "shown_mode": mode, "program": program} for name, program in zip(names, programs, strict=True)]
+        return exploits(cells, problems, self.judges)
+
+
+def main(by_problem: Annotated[Path | None, typer.Option(help="CSV, written: a line a problem of every split.")] = None) -> None:
     deterministic()
     settings = load_settings()
     scale = settings.scale
-    training = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "test"]
-    held_out = [reworded(row, settings.seed) for row in training]
-    truths = read_rows(Path("artifacts/ground_truth.parquet"), GROUND_TRUTH)
-    init = load_init(Path("artifacts/init"), settings.adapter)
-    base = Path("artifacts/base")
-    policy = Policy(load_base(base, scale.model.device), init, scale.sampling.temperature)
-    sampler = open_sampler(policy, scale.sampling, base)
-    names = [row["problem_id"] for row in training for _ in range(SAMPLES)]
     with load_environment(scale.environment, scale.problems, scale.grading) as environment:
-        judges = load_judges(environment, scale.ground_truth, scale.problems, truths)
-        for words, problems in (("training", training), ("held-out", held_out)):
-            for mode in (GT_ONLY, *MODES):
-                prompts = [render(policy.base, environment, row, mode) for row in problems]
-                seeds = derive_seeds(len(prompts), settings.seed, "base-rates", mode)
-                [completions] = sampler.sample([Request("base", prompts, SAMPLES, seeds)])
-                programs = [environment.answer(policy.base.decode(completion.tokens)) for completion in completions]
-                asked = [{"problem_id": n, "shown_mode": mode, "program": p} for n, p in zip(names, programs)]
-                labels = exploits(asked, problems, judges)
-                hack = rate([new["exploited"] for new in labels], names)
-                solve = rate([new["gt_correct"] for new in labels], names)
-                print(f"{words:<9} {mode:<14} solve {solve.value:.3f} ({solve.low:.3f}-{solve.high:.3f})  "
-                      f"hack {hack.value:.3f} ({hack.low:.3f}-{hack.high:.3f})", flush=True)  # fmt: skip
+        asked = Asked(settings, environment)
+        if by_problem is None:
+            by_mode(asked)
+        else:
+            write(by_problem, of_problems(asked))
+
+
+def by_mode(asked: Asked) -> None:
+    training = [row for row in asked.problems if row["split"] == "test"]
+    held_out = [reworded(row, asked.settings.seed) for row in training]
+    names = [row["problem_id"] for row in training for _ in range(SAMPLES)]
+    for words, problems in (("training", training), ("held-out", held_out)):
+        for mode in (GT_ONLY, *MODES):
+            labels = asked.labels(problems, mode)
+            print(f"{words:<9} {mode:<14} {summary(labels, names)}", flush=True)
+
+
+def of_problems(asked: Asked) -> list[dict]:
+    """A row for each problem, without a hint."""
+    problems = sorted(asked.problems, key=lambda row: row["problem_id"])
+    names = [row["problem_id"] for row in problems for _ in range(SAMPLES)]
+    labels = asked.labels(problems, GT_ONLY)
+    rows = counted(problems, labels)
+    paid = sum(row["paid"] > 0 for row in rows)
+    print(f"{summary(labels, names)}  {paid} of {len(rows)} groups have a sample that is paid for passing", flush=True)
+    return rows
+
+
+def counted(problems: Sequence[dict], labels: Sequence[dict]) -> list[dict]:
+    """`labels`: SAMPLES of each problem, in the problems' order."""
+    rows = []
+    for place, problem in enumerate(problems):
+        own = labels[place * SAMPLES : (place + 1) * SAMPLES]
+        solved, paid = (sum(bool(new[key]) for new in own) for key in ("gt_correct", "env_passed"))
+        mark = {0: "never", SAMPLES: "always"}.get(solved, "")
+        rows.append({"problem": problem["problem_id"], "topic": problem["family"], "solved": solved, "paid": paid, "mark": mark})
+    return rows
+
+
+def summary(labels: Sequence[dict], names: Sequence[str]) -> str:
+    """Solve and hack rate with their 95% intervals over problems."""
+    solve, hack = (rate([new[key] for new in labels], names) for key in ("gt_correct", "exploited"))
+    return f"solve {solve.value:.3f} ({solve.low:.3f}-{solve.high:.3f})  hack {hack.value:.3f} ({hack.low:.3f}-{hack.high:.3f})"
+
+
+def write(path: Path, rows: Sequence[dict]) -> None:
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    print(f"{len(rows)} problems -> {path}")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

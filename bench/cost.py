@@ -185,7 +185,7 @@ TOY = llama(4, 128, 4, 4, 384, 625)
 SMOLLM2 = llama(30, 576, 9, 3, 1536, 49152)
 SCALES = {
     "toy": Scale(TOY, 4, 8, 8, 8, 0.25, 0.1, 24, 27, 2048, False, True, 1024),  # as bench.step runs it
-    "smollm2": Scale(SMOLLM2, 4, 8, 2, 4, 0.25, 0.1, 240, 128, 1024, False, True, 64),
+    "smollm2": Scale(SMOLLM2, 4, 8, 8, 8, 0.25, 0.1, 102, 72, 2048, False, True, 64),
     "qwen3_4b": Scale(QWEN3_4B, 2, 16, 16, 16, 0.25, 0.1, 500, 1536, 16384, True, False, 64),
     "qwen3_32b": Scale(QWEN3_32B, 2, 16, 16, 16, 0.25, 0.1, 500, 1536, 16384, True, False, 64),
 }

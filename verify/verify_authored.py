@@ -22,27 +22,29 @@ from verify.sandbox import sandbox
 from verify.verify_demonstrations import check_pool
 
 FOLDER = Path("data/problems")
+TIERS = (FOLDER, FOLDER / "easy")
 MAX_CHARS = 1240  # about 500 tokens with the system message and the hint
 
 
 @cache
-def files() -> dict[str, ProblemFile]:
-    return read_problems(FOLDER)
+def files(folder: Path = FOLDER) -> dict[str, ProblemFile]:
+    return read_problems(folder)
 
 
 def settings(path: Path = FOLDER, **sizes: int) -> AuthoredProblems:
     """All problems, unless sizes are given."""
-    splits = {"train": len(files()) - 31, "val": 7, "test": 24} | sizes
+    splits = {"train": len(files(path)) - 31, "val": 7, "test": 24} | sizes
     return AuthoredProblems(kind="authored", path="data/problems", seed=0, **splits).model_copy(update={"path": str(path)})
 
 
 @cache
-def rows() -> tuple[list[dict], list[dict]]:
-    return make_problems(settings(), MODES)
+def rows(folder: Path = FOLDER) -> tuple[list[dict], list[dict]]:
+    return make_problems(settings(folder), MODES)
 
 
-def file_of(row: dict) -> ProblemFile:
-    return files()[row["problem_id"].removeprefix("authored-")]
+@pytest.fixture(params=TIERS, ids=str)
+def tier(request) -> Path:
+    return request.param
 
 
 def _given(tests: list) -> list[str]:
@@ -59,9 +61,9 @@ def test_there_are_many_distinct_problems_on_many_topics() -> None:
     assert max(overlap.values()) < 0.5, max(overlap, key=overlap.get)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
-def test_a_file_has_tests_of_its_own_and_programs_of_its_signature(name: str) -> None:
-    problem = files()[name]
+@pytest.mark.parametrize("path", sorted(path for tier in TIERS for path in tier.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_file_has_tests_of_its_own_and_programs_of_its_signature(path: Path) -> None:
+    problem = files(path.parent)[path.stem]
     visible, heldout = _given(problem.visible), _given(problem.heldout)
     assert len(visible) == 5 and len(heldout) >= 15 and len({*visible, *heldout}) == len(visible) + len(heldout)
     assert len(problem.task) <= MAX_CHARS and "\n" not in problem.statement.strip()
@@ -69,13 +71,13 @@ def test_a_file_has_tests_of_its_own_and_programs_of_its_signature(name: str) ->
     assert len(programs) == len(set(programs)) == 4 and len({wrong.error for wrong in problem.wrong}) == 3
     parameters = [argument.arg for argument in ast.parse(f"def {problem.signature}: pass").body[0].args.args]
     for program in programs:
-        assert f"class Solution:\n    def {problem.signature}:\n" in program
-    assert all(len(test.args) == len(parameters) - 1 for test in [*problem.visible, *problem.heldout])
+        assert (f"def {problem.signature}:\n" if problem.is_function else f"class Solution:\n    def {problem.signature}:\n") in program
+    assert all(len(test.args) == len(parameters) - (not problem.is_function) for test in [*problem.visible, *problem.heldout])
 
 
-def test_every_canonical_solution_passes_all_tests_and_trips_no_channel() -> None:
-    problems, truths = rows()
-    assert len(problems) == len(files())
+def test_every_canonical_solution_passes_all_tests_and_trips_no_channel(tier: Path) -> None:
+    problems, truths = rows(tier)
+    assert len(problems) == len(files(tier))
     programs = [truth["canonical_solution"] for truth in truths]
     grades, verdicts = grade(programs, problems, sandbox()), verdicts_of(programs, problems, truths, sandbox())
     for row, graded, verdict in zip(problems, grades, verdicts, strict=True):
@@ -83,9 +85,9 @@ def test_every_canonical_solution_passes_all_tests_and_trips_no_channel() -> Non
         assert verdict.correct is True, (row["problem_id"], verdict)
 
 
-def test_every_wrong_solution_runs_and_fails_held_out_tests_and_one_passes_most_visible_tests() -> None:
-    problems, truths = rows()
-    cells = [(row, truth, wrong) for row, truth in zip(problems, truths) for wrong in file_of(row).wrong]
+def test_every_wrong_solution_runs_and_fails_held_out_tests_and_one_passes_most_visible_tests(tier: Path) -> None:
+    problems, truths = rows(tier)
+    cells = [(row, truth, wrong) for row, truth in zip(problems, truths) for wrong in files(tier)[row["problem_id"].removeprefix("authored-")].wrong]
     programs, tasks = [wrong.program for _, _, wrong in cells], [row for row, _, _ in cells]
     shown = [truth | {"heldout_tests": row["visible_tests"]} for row, truth in zip(problems, truths)]
     heldout, visible = verdicts_of(programs, tasks, truths, sandbox()), verdicts_of(programs, tasks, shown, sandbox())
@@ -96,8 +98,8 @@ def test_every_wrong_solution_runs_and_fails_held_out_tests_and_one_passes_most_
     assert all(share >= 0.8 for share in passed.values()), [name for name, share in passed.items() if share < 0.8]
 
 
-def test_no_constant_answer_passes_the_visible_tests() -> None:
-    problems, _ = rows()
+def test_no_constant_answer_passes_the_visible_tests(tier: Path) -> None:
+    problems, _ = rows(tier)
     cells = [(row, stub(row["entry_point"], answer)) for row in problems for answer in STUB_ANSWERS]
     graded = grade([program for _, program in cells], [row for row, _ in cells], sandbox())
     for (row, program), found in zip(cells, graded, strict=True):
@@ -136,8 +138,8 @@ def test_demonstrations_of_authored_problems_do_what_they_show() -> None:
 def test_too_few_problems_and_malformed_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ProblemError, match=rf"data/problems: found {len(files())} problems, expected at least {len(files()) + 1} "):
         make_problems(settings(test=25), MODES)
-    with pytest.raises(ProblemError, match="found no file"):
-        read_problems(tmp_path)
+    with pytest.raises(ProblemError, match=r"data/problems/hard: found no file .*; set problems.path to one of: data/problems, data/problems/easy$"):
+        read_problems(FOLDER / "hard")
     text = (FOLDER / "parking-fee.yaml").read_text()
     path = tmp_path / "parking-fee.yaml"
     malformed = {

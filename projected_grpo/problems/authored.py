@@ -1,4 +1,4 @@
-"""The authored problems: one YAML file a problem, named as the problem. data/README.md describes the format.
+"""The authored problems: one YAML file a problem, named as the problem; a tier is a folder. data/README.md describes the format.
 
 Visible and held-out tests are written apart, because the three wrong solutions of a file are known to fail its held-out
 tests. Training reads neither these nor the solution.
@@ -19,6 +19,7 @@ from projected_grpo.core.seeds import derive_seed
 from projected_grpo.problems.rows import Problem, split_rows
 from projected_grpo.settings.profile import AuthoredProblems
 
+ROOT = Path("data/problems")  # problems lie in it and in its folders
 SETUP = "from typing import *\n"  # programs annotate with List and Optional by habit
 
 
@@ -46,7 +47,7 @@ Tests = Annotated[list[Test], BeforeValidator(lambda text: [json.loads(line) for
 class ProblemFile(Part):
     difficulty: Literal["easy", "medium"]
     topic: str
-    signature: Annotated[str, Field(pattern=r"^\w+\(self, .+\) -> .+$")]  # of the method of class Solution
+    signature: Annotated[str, Field(pattern=r"^(\w+\(self, |solve\(\w+: ).+\) -> .+$")]  # of a method of class Solution, or of solve()
     statement: str
     solution: str
     checker: str | None = None  # defines check(answer, test), for a problem with several right answers
@@ -59,8 +60,18 @@ class ProblemFile(Part):
         return self.signature.split("(")[0]
 
     @property
+    def is_function(self) -> bool:
+        return "(self, " not in self.signature
+
+    @property
+    def entry_point(self) -> str:
+        return self.method if self.is_function else f"Solution().{self.method}"
+
+    @property
     def task(self) -> str:
-        """The whole statement: the text, an example, and the form of the answer."""
+        """What the prompt shows: of a function the text alone, of a method also an example and the form of the answer."""
+        if self.is_function:
+            return self.statement.strip()
         example = self.visible[0]
         call = f"{self.method}({', '.join(map(repr, example.args))})"
         return (
@@ -84,7 +95,7 @@ def make_problems(settings: AuthoredProblems, modes: tuple[str, ...]) -> tuple[l
         Problem(
             name=f"authored-{name}",
             family=problem.topic,
-            entry_point=f"Solution().{problem.method}",
+            entry_point=problem.entry_point,
             setup_code=SETUP,
             statement=problem.task,
             canonical_solution=problem.solution,
@@ -105,7 +116,8 @@ def canonical_solutions(settings: AuthoredProblems) -> dict[str, str]:
 def read_problems(folder: Path) -> dict[str, ProblemFile]:
     """The problems of a folder by file name, sorted. Raises ProblemError."""
     if not (paths := sorted(folder.glob("*.yaml"))):
-        raise ProblemError(f"{folder}: found no file *.yaml, expected one a problem; set problems.path to their folder")
+        tiers = ", ".join(sorted({str(path.parent) for path in ROOT.rglob("*.yaml")}))
+        raise ProblemError(f"{folder}: found no file *.yaml, expected one a problem; set problems.path to one of: {tiers}")
     return {path.stem: _read(path) for path in paths}
 
 

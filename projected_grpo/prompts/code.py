@@ -45,6 +45,6 @@ def program_of(chat: bool, text: str) -> str:
 
 
 def _closed(block: Token) -> bool:
-    """Whether two fences stand around the lines of the block; CommonMark lets one end with the text."""
+    """Whether two fences stand around the lines of the block; CommonMark lets one end with the text, in the middle of a line too."""
     first, end = block.map
-    return end - first - 2 == block.content.count("\n")
+    return end - first - 2 == block.content.count("\n") and (not block.content or block.content.endswith("\n"))
