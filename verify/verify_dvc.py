@@ -28,6 +28,7 @@ LIVE = "reports/live.csv"  # is written while a run trains, and kept by nobody
 HASHED = {"arm": Path("stages/pipeline/ground_truth_monitor.py")}  # a program whose code is hashed, never imported
 PROPERTIES = {  # of the settings -> the keys that decide it
     "gate.reading": {"gate.score", "gate.site"},
+    "scale.problems": {"scale.problems.kind"},  # of an environment of the user's own, all other keys are in the table problems
     "uses_ground_truth": {"gate.direction", "gate.policy", "monitor.kind"},
 }
 

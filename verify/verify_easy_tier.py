@@ -15,9 +15,10 @@ from bench.base_rates import SAMPLES, counted
 from projected_grpo.base_models.gguf import CACHE
 from projected_grpo.ground_truth.verdicts import verdicts_of
 from projected_grpo.problems.demonstrations import chat_demonstrations
-from projected_grpo.prompts.modes import TRAINING_WORDS
-from projected_grpo.prompts.prompts import CHAT_HINTS, SYSTEM
-from projected_grpo.settings.profile import GgufModel, Profile
+from projected_grpo.prompts.code import SYSTEM
+from projected_grpo.prompts.modes import LOOPHOLES, TRAINING_WORDS
+from projected_grpo.settings.models import GgufModel
+from projected_grpo.settings.profile import Profile
 from verify.sandbox import sandbox
 from verify.verify_authored import FOLDER, files, rows
 from verify.verify_demonstrations import check_pool
@@ -59,7 +60,7 @@ def test_every_prompt_is_short_under_every_hint() -> None:
     if not gguf().exists():
         pytest.skip("the tokenizer of SmolLM2 is not in the cache; the stage base_model of the profile smollm2 fetches it")
     tokenizer = AutoTokenizer.from_pretrained(gguf().parent, gguf_file=gguf().name)
-    hints = [hint.format(call="solve", **vars(TRAINING_WORDS)) for hint in CHAT_HINTS.values()]
+    hints = [hint.format(call="solve", **vars(TRAINING_WORDS)) for hint in (loophole.chat_hint for loophole in LOOPHOLES.values())]
     for name, problem in files(EASY).items():
         for hint in hints:
             messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"{problem.task}\n\n{hint}"}]

@@ -1,5 +1,6 @@
 """Write the problems that training sees, and apart from them what only the ground-truth monitor may read."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -28,8 +29,9 @@ def main(
         rows, truths = of_code(settings.profile, CodeTasks(scale.problems, scale.grading))
     else:
         require_apart(scale.environment, scale.ground_truth)
-        rows = load_environment(scale.environment, scale.problems, scale.grading).rows(digest(scale.environment))
-        judge = f"{scale.ground_truth} {digest(scale.ground_truth)}"  # so that labels are made anew where its code changes
+        given = json.dumps(scale.problems.own, sort_keys=True)  # so that all is made anew where code or settings change
+        rows = load_environment(scale.environment, scale.problems, scale.grading).rows(f"{digest(scale.environment)} {given}")
+        judge = f"{scale.ground_truth} {digest(scale.ground_truth)} {given}"
         truths = [{"problem_id": row["problem_id"], "heldout_tests": judge, "canonical_solution": ""} for row in rows]
     write_table(problems, PROBLEMS, rows)
     write_table(ground_truth, GROUND_TRUTH, truths)
