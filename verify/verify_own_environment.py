@@ -102,6 +102,14 @@ def test_an_environment_whose_imports_reach_the_ground_truth_is_refused_before_i
         require_apart(NAME, TRUTH)
 
 
+def test_a_ground_truth_that_training_would_not_know_as_one_is_refused(tmp_path, monkeypatch):
+    write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    edit(tmp_path / "examples/lengths/truth.py", r"from projected_grpo.ground_truth.*\n", "def hidden():\n    from projected_grpo.ground_truth.protocol import GroundTruth, Verdict\n")
+    with pytest.raises(ProtocolError, match=rf"ground_truth is {TRUTH}, and examples/lengths/truth.py imports nothing of .* outside of functions; import Verdict"):
+        require_apart(NAME, TRUTH)
+
+
 def test_a_process_that_refuses_the_ground_truth_imports_none_and_one_that_has_it_is_told(tmp_path):
     write(tmp_path)
     program = (

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from projected_grpo.prompts.modes import (
     held_out_words,
     words_of,
 )  # fmt: skip
+from projected_grpo.settings.profile import LoopholeShare
 from projected_grpo.toy_world.attempts import loophole
 from verify.sandbox import sandbox
 from verify.verify_environment import PROBLEM
@@ -27,6 +29,13 @@ HINTS = {name: loophole.hint for name, loophole in LOOPHOLES.items()}
 FAMILY = ("even", "double", "list")
 FIELDS = [field.name for field in fields(Words)]
 HELD_OUT = [Words(*words) for words in zip(*(HELD_OUT_WORDS[name] for name in FIELDS), strict=True)]
+
+
+def test_each_loophole_is_a_file_that_is_listed_and_has_its_share_of_the_corpus():
+    files = {path.stem: path.read_text() for path in Path("projected_grpo/prompts/loopholes").glob("*.py")}
+    assert set(files) - {"__init__", "loophole"} == set(MODES) == set(LoopholeShare.model_fields)
+    assert all(f'name="{name}"' in files[name] for name in MODES)
+    assert len({loophole.mechanism for loophole in LOOPHOLES.values()}) == len(MODES)
 
 
 def test_no_held_out_word_is_part_of_a_training_hint_or_of_another_word() -> None:

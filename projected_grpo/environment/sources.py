@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from projected_grpo.environment.load import ROOM
 from projected_grpo.environment.protocol import ProtocolError
 
 
@@ -19,10 +20,13 @@ def digest(name: str) -> str:
 
 
 def require_apart(environment: str, ground_truth: str) -> None:
-    """Raises ProtocolError where importing the environment would import the module of the ground truth, or its room."""
+    """Raises ProtocolError where importing the environment would import the module of the ground truth, or its room, and where that
+    module does not import the room as soon as it is imported, by which training knows a ground truth and refuses it."""
     truth = _file(ground_truth.partition(":")[0])
+    if truth and not any(name.startswith(ROOM) for node in ast.parse(truth.read_text()).body for name in _names(node, truth)):
+        raise ProtocolError(f"ground_truth is {ground_truth}, and {truth} imports nothing of {ROOM} outside of functions; import Verdict at its top")
     for file in sorted(sources(environment)):
-        if file == truth or any(name.startswith("projected_grpo.ground_truth") for name in _imports(file)):
+        if any(name.startswith(ROOM) for name in _imports(file)):
             raise ProtocolError(
                 f"environment is {environment}, whose imports reach the ground truth by {file}; training imports the environment, "
                 "so move what both need to a module of its own"
@@ -49,12 +53,17 @@ def _file(module: str) -> Path | None:
 
 
 def _imports(file: Path) -> Iterator[str]:
-    """Dotted names, those of a relative import too."""
-    package = file.parent.parts
+    """Dotted names that its import statements give, wherever these are."""
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) + 1 - node.level] if node.level else ()
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            yield from (module, *(f"{module}.{alias.name}" for alias in node.names))
+        yield from _names(node, file)
+
+
+def _names(node: ast.AST, file: Path) -> Iterator[str]:
+    """Of one import statement, which may be relative to the file's folder; none of another node."""
+    package = file.parent.parts
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        above = package[: len(package) + 1 - node.level] if node.level else ()
+        module = ".".join([*above, *([node.module] if node.module else [])])
+        yield from (module, *(f"{module}.{alias.name}" for alias in node.names))
