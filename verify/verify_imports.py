@@ -11,7 +11,7 @@ import pytest
 from verify.closure import direct_imports, import_closure, libraries
 
 TIERS = [  # the house, from its ground up: a room imports from those below it alone
-    {"core"}, {"settings"}, {"policy", "prompts", "words"}, {"programs", "sampling", "toy_world"}, {"base_models", "environment"},
+    {"core"}, {"settings"}, {"messages", "policy", "prompts"}, {"programs", "sampling", "toy_world"}, {"base_models", "environment"},
     {"evaluation", "gate", "problems"}, {"ground_truth"}, {"analysis", "grpo"}, {"reporting"},
 ]  # fmt: skip
 LOADER = Path("projected_grpo/environment/load.py")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from projected_grpo.messages.memory import Lever, MemoryShortage, advises, forward_lever, sampling_lever, shortage
 from projected_grpo.settings.files import check, read_yaml
 from projected_grpo.settings.profile import Profile
-from projected_grpo.words.memory import Lever, MemoryShortage, advises, forward_lever, sampling_lever, shortage
 
 GIB = 2**30
 LEVER = Lever("train.micro_tokens", 16384, used=16384, least=3072, otherwise="set train.recompute_layers=true")

@@ -18,6 +18,7 @@ from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.records import step_row
 from projected_grpo.grpo.rollouts import Rollouts, pay, sample_rollouts
 from projected_grpo.grpo.update import Update
+from projected_grpo.messages.memory import MemoryShortage
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.prompts.modes import GT_ONLY, HELD_OUT_WORDS, MODES, words_of
@@ -28,7 +29,6 @@ from projected_grpo.sampling.protocol import Completion
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.profile import Eval
 from projected_grpo.toy_world.toy import make_problems
-from projected_grpo.words.memory import MemoryShortage
 from stages.pipeline import make_problems as make_problems_stage
 from verify.sandbox import asking, paying
 from verify.tiny import RANK, tiny_policy

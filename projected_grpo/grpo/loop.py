@@ -23,11 +23,11 @@ from projected_grpo.grpo.rollouts import Rollouts, pay, sample_rollouts
 from projected_grpo.grpo.schedule import learning_rate
 from projected_grpo.grpo.tripwire import Tripwire, require_agreement
 from projected_grpo.grpo.update import Update, accumulate, behaviour_logp
+from projected_grpo.messages.memory import advises, forward_lever
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import read_deployed
 from projected_grpo.sampling.protocol import Sampler
 from projected_grpo.settings.arm import PERMUTED, Settings, deployed_copies
-from projected_grpo.words.memory import advises, forward_lever
 
 PHASES = ("sample", "grade", "gate", "monitor", "update")
 

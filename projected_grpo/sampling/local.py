@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from projected_grpo.messages.memory import advises, sampling_lever
 from projected_grpo.policy.adapter import adapter_state
 from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.cache import roomy_cache
@@ -22,7 +23,6 @@ from projected_grpo.sampling.decode import Decoded, Distribution, Prefilled, Pre
 from projected_grpo.sampling.graph import decode_in_graph
 from projected_grpo.sampling.merged import STATES, Merged, StateRows
 from projected_grpo.sampling.protocol import Completion, Request, State
-from projected_grpo.words.memory import advises, sampling_lever
 
 PRESENT = {"base": (0.0, 0.0), "full": (1.0, 1.0), "deployed": (1.0, 0.0)}  # of each state, the blocks' outputs
 
