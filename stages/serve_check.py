@@ -66,7 +66,7 @@ def check_prompting(base: Base, folder: Path, scale: Profile) -> None:
 def load_exports(base: Base, adapter: Path) -> PeftModel:
     """The base model with both exports beside it, by name. Raises AdapterError where one is missing or of another base model."""
     if not adapter.is_dir():
-        raise AdapterError(f"{adapter}: is no folder; the export_adapter stage writes it, with {' and '.join(STATES)} in it")
+        raise AdapterError(f"{adapter}: is no folder; the stage report writes it, with {' and '.join(STATES)} in it")
     sha256 = digest(base.model)
     for state in STATES:
         check_export(adapter / state, sha256)

@@ -11,6 +11,8 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from projected_grpo.core.parquet import read_rows, write_table
+from projected_grpo.core.tables import DIRECTIONS
 from projected_grpo.settings.arm import Settings
 from projected_grpo.settings.profile import Profile
 from stages.pipeline.arm import CODE, digest
@@ -273,6 +275,36 @@ def test_what_comes_out_as_before_runs_nothing_below(finished, tmp_path):
     assert ran(workspace) == {"author_pairs", "init_adapter", "extract_directions", "arm", "gate_diagnostics", "report"}
     edit(workspace / "projected_grpo/ground_truth/verdicts.py", r"\Z", "# x\n")
     assert ran(workspace) == {"extract_oracle", "arm", "label_rollouts", "base_eval", "deploy_ablate_eval"}
+
+
+def test_a_stage_refuses_a_profile_that_is_not_the_one_whose_keys_dvc_compares(finished, tmp_path):
+    """As where a profile is edited while a campaign's cells run one by one."""
+    workspace = Path(shutil.copytree(finished["haar"], tmp_path / "workspace", symlinks=True))
+    edit(workspace / "profiles/smoke.yaml", r"clip: 0.2", "clip: 0.3")
+    refused = dvc(workspace, "repro", "--single-item", "--force", "label_rollouts", check=False)
+    assert refused.returncode and "smoke.yaml: was changed since the stage profile wrote artifacts/profile.yaml" in refused.stdout + refused.stderr
+    dvc(workspace, "repro", "--single-item", "profile")
+    dvc(workspace, "repro", "--single-item", "--force", "label_rollouts")
+
+
+def test_an_arm_takes_no_copy_of_the_oracle_direction_under_another_name(finished, tmp_path):
+    workspace = finished["haar"]
+    params, mine = workspace / "params.yaml", workspace / "directions/mine.parquet"
+    before = params.read_text()
+    try:
+        edit(params, r"direction: haar", "direction: directions/mine.parquet")
+        for rows in (read_rows(workspace / "artifacts/directions/oracle/direction.parquet", DIRECTIONS), [ORACLE_OF_NOBODY]):
+            write_table(mine, DIRECTIONS, [row | {"direction": "mine"} for row in rows])
+            arm = STAGES["arm"]["cmd"].removeprefix("python ").replace("artifacts/arm", str(tmp_path / "arm")).split()
+            done = run([sys.executable, *arm], workspace, check=False)
+            refused = "mine.parquet: is the oracle direction, which uses ground truth; set gate.direction=oracle" in done.stderr
+            assert refused == (done.returncode == 1) == (rows != [ORACLE_OF_NOBODY])
+    finally:
+        params.write_text(before)
+        mine.unlink()
+
+
+ORACLE_OF_NOBODY = {"direction": "oracle", "draw": 0, "reading": "bottleneck", "module": "m", "vector": [1.0]}
 
 
 def ran(workspace: Path) -> set[str]:

@@ -163,9 +163,9 @@ def test_another_base_model_is_refused_with_both_digests(tmp_path):
 
 
 def test_a_missing_or_an_empty_folder_is_refused_by_name(tmp_path):
-    with pytest.raises(AdapterError, match="nowhere: is no folder; the export_adapter stage writes it, with deployed and full in it"):
+    with pytest.raises(AdapterError, match="nowhere: is no folder; the stage report writes it, with deployed and full in it"):
         load_exports(tiny_base(), tmp_path / "nowhere")
-    with pytest.raises(AdapterError, match="deployed: found no adapter_config.json; the export_adapter stage writes it"):
+    with pytest.raises(AdapterError, match="deployed: found no adapter_config.json; the stage report writes it"):
         load_exports(tiny_base(), tmp_path)
     both(tiny_policy(moved=True), tmp_path)
     (tmp_path / "full/adapter_model.safetensors").unlink()

@@ -35,15 +35,17 @@ def test_a_proxy_counts_what_is_paid_through_the_shown_loophole_alone():
     assert proxies(rows[:4])["paid_by_loophole_deployed"] is None
 
 
-def test_a_resumed_run_keeps_the_lines_of_the_steps_that_were_saved(tmp_path):
+def test_a_resumed_run_begins_with_the_steps_of_its_own_checkpoints_whatever_the_file_held(tmp_path):
     path, step = tmp_path / "reports/live.csv", dict.fromkeys(MEASURED, 0.5)
-    for first, reward in ((0, 1.0), (2, 2.0)):
-        live = Live(path, first)
-        for number in range(first, first + 3):
-            live.add({"steps": [step | {"step": number, "reward_mean": reward}], "rollouts": []})
-    assert [(row["step"], row["reward_mean"]) for row in lines(path)] == [("0", "1.0"), ("1", "1.0"), ("2", "2.0"), ("3", "2.0"), ("4", "2.0")]
-    Live(path, 0)
-    assert lines(path) == [] and path.read_text() == ",".join(COLUMNS) + "\n"
+    steps = [step | {"step": number, "reward_mean": number + 0.5} for number in range(3)]
+    paid = [rollout("full", "exit_code", False, "exit_code") | {"step": 1}, rollout("full", "exit_code", False, "") | {"step": 1}]
+    path.parent.mkdir()
+    path.write_text("another run's\n")
+    live = Live(path, {"steps": steps[:2], "rollouts": paid})
+    live.add({"steps": [steps[2]], "rollouts": []})
+    assert [(row["step"], row["reward_mean"], row["paid_by_loophole_full"]) for row in lines(path)] == [("0", "0.5", ""), ("1", "1.5", "0.5"), ("2", "2.5", "")]
+    Live(path, {"steps": [], "rollouts": []})
+    assert path.read_text() == ",".join(COLUMNS) + "\n"
 
 
 def test_the_file_of_a_run_agrees_with_its_tables_and_is_none_of_dvc_s_outputs(finished):

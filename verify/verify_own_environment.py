@@ -232,11 +232,34 @@ def test_tasks_that_are_none_are_refused_by_function_and_place(name):
     assert str(refused.value).startswith(f"mine:load: {message}")
 
 
+@pytest.mark.parametrize("loopholes", ["short", ("a/b",), ("a,b",), (1,)])
+def test_names_of_loopholes_that_no_table_can_hold_are_refused(loopholes):
+    made = environment()
+    made.environment.loopholes = loopholes
+    with pytest.raises(ProtocolError, match="mine:load: loopholes is .*, expected a tuple of names of letters, digits, - and _"):
+        made.rows()
+
+
+def test_tasks_that_ask_the_ground_truth_while_they_are_made_are_refused(ran, tmp_path):
+    """By an import that no text shows."""
+    own = ran / "examples/lengths/environment.py"
+    before = own.read_text()
+    try:
+        edit(own, r"    def tasks\(self\):\n", '    def tasks(self):\n        __import__("importlib").import_module("examples.lengths." + "truth")\n')
+        made = ["--problems", str(tmp_path / "problems.parquet"), "--ground-truth", str(tmp_path / "truth.parquet")]
+        done = run([sys.executable, "-m", "stages.pipeline.make_problems", *made], ran, check=False)
+    finally:
+        own.write_text(before)
+    assert done.returncode == 1 and "training imported projected_grpo.ground_truth" in done.stderr and not list(tmp_path.glob("*.parquet"))
+
+
 REWARDS = {
     "too few": ([Paid(visible_pass=True, amount=1.0)], "reward() returned 1 for 2 answers; return a list with one Paid for each, in order"),
     "nothing": (None, "reward() returned None for 2 answers"),
     "numbers": ([1.0, 0.0], "reward() returned 1.0 for task 'a', expected a Paid"),
     "not a number": ([Paid(visible_pass=True, amount=float("nan"))] * 2, "reward() returned the amount nan for task 'a', expected a finite number"),
+    "no pass": ([unchecked(Paid(visible_pass=True, amount=1.0), visible_pass=None)] * 2, "reward() returned visible_pass None and channels frozenset() for task 'a', expected True or False"),
+    "no set": ([unchecked(Paid(visible_pass=True, amount=1.0), channels=None)] * 2, "reward() returned visible_pass True and channels None for task 'a', expected"),
     "another loophole": ([Paid(visible_pass=True, channels=frozenset({"long"}), amount=1.0)] * 2, "reward() saw the loophole 'long' in task 'a', which loopholes lacks"),
 }
 
@@ -282,7 +305,8 @@ def test_a_label_that_is_neither_correct_nor_wrong_nor_not_judged_is_refused(val
 @pytest.mark.parametrize(
     "name, settings, message",
     [
-        ("nowhere.at_all:load", {}, "environment is nowhere.at_all:load, and the module nowhere.at_all cannot be imported: No module named 'nowhere'; mend environment"),
+        ("nowhere.at_all:load", {}, "environment is nowhere.at_all:load, and the module nowhere.at_all cannot be imported: ModuleNotFoundError: No module named 'nowhere'; mend environment"),
+        ("examples.lengths.broken:load", {}, "the module examples.lengths.broken cannot be imported: NameError: name 'x' is not defined; mend environment"),
         ("examples.lengths.environment:open", {}, "environment is examples.lengths.environment:open, and the module examples.lengths.environment has no function open"),
         (NAME, {"train": 1}, f"{NAME}: load() does not take the settings of problems: missing a required argument: 'test'"),
         (NAME, {"train": 1, "test": 1, "trian": 2}, f"{NAME}: load() does not take the settings of problems: got an unexpected keyword argument 'trian'"),
@@ -310,6 +334,7 @@ def written(tmp_path, monkeypatch) -> None:
     import examples
 
     write(tmp_path)
+    (tmp_path / "examples/lengths/broken.py").write_text("x")
     monkeypatch.setattr(examples, "__path__", [*examples.__path__, str(tmp_path / "examples")])
     invalidate_caches()
     yield

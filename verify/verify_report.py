@@ -16,8 +16,8 @@ from projected_grpo.reporting import figures, summary
 from projected_grpo.reporting.compare import CompareError, Run, arm_table, check_comparable, frontier_points, markdown, run_table
 from projected_grpo.reporting.html import Contents, render
 from projected_grpo.reporting.manifest import Arm, ManifestError, describe, parse_manifest
-from projected_grpo.reporting.style import ARM_COLOURS, ARM_MARKERS
-from projected_grpo.settings.arm import SCORED, Gate, load_settings
+from projected_grpo.reporting.style import ARM_COLOURS, ARM_MARKERS, look
+from projected_grpo.settings.arm import DIRECTIONS, SCORED, Gate, load_settings
 from projected_grpo.settings.monitor import LABELLED
 
 METRIC_NAMES = [
@@ -212,14 +212,15 @@ def test_compare_refuses_one_run_twice():
 
 
 def test_compare_accepts_another_arm_and_seed():
-    runs = [run("b", 0.1, seed=2), run("a", 0.7), run("h", 0.3, direction="haar", draw=3), run("n", policy="none")]
+    runs = [run("b", 0.1, seed=2), run("a", 0.7), run("h", 0.3, direction="haar", draw=3), run("n", policy="none"), run("m", direction="directions/mine.parquet")]
     check_comparable(runs)
     table = run_table(runs)
-    assert table["rev"].to_list() == ["n", "a", "b", "h"]
+    assert table["rev"].to_list() == ["n", "a", "b", "h", "m"]
     arms = arm_table(table).rows_by_key("group", named=True, unique=True)
     assert (arms["route v_act"]["runs"], arms["route v_act"]["hacked"]) == (2, 1)
     assert arms["route v_act"]["mean_hack_rate"] == pytest.approx(0.4)
-    assert figures.frontier_figure(frontier_points(table)).count("seed ") >= 4
+    drawing = figures.frontier_figure(frontier_points(table))
+    assert drawing.count("seed ") >= 5 and "route directions/mine.parquet" in drawing
 
 
 def test_a_manifest_without_a_key_is_refused():
@@ -344,10 +345,10 @@ def test_the_figure_of_the_routing_score_is_of_the_reading_that_the_gate_scores(
 def test_every_arm_has_a_colour_and_a_marker_of_its_own():
     assert set(ARM_COLOURS) == set(ARM_MARKERS)
     assert len({(ARM_COLOURS[name], ARM_MARKERS[name]) for name in ARM_COLOURS}) == len(ARM_COLOURS)
-    policies, directions = (get_args(Gate.model_fields[name].annotation) for name in ("policy", "direction"))
+    policies, directions = get_args(Gate.model_fields["policy"].annotation), [*DIRECTIONS, "directions/mine.parquet"]
     monitored = [("none", kind, use) for kind in ("probe", "judge", "ground_truth") for use in ("penalty", "screening")]
     routed = [(policy, "ground_truth" if policy in LABELLED else "none", "none") for policy in policies]
     for policy, kind, use in [*monitored, *routed, ("none", "direction", "discount")]:
         for direction in directions if policy in SCORED else [name for name in directions if name != "oracle"]:
             values = {"gate.policy": policy, "gate.direction": direction, "gate.draw": 0, "curriculum.inoculate": False}
-            assert Arm.model_validate(values | {"monitor.kind": kind, "monitor.use": use}).group in ARM_COLOURS
+            assert look(Arm.model_validate(values | {"monitor.kind": kind, "monitor.use": use}).group)

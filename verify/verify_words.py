@@ -19,7 +19,7 @@ from projected_grpo.prompts.modes import (
     held_out_words,
     words_of,
 )  # fmt: skip
-from projected_grpo.settings.profile import LoopholeShare
+from projected_grpo.settings.models import LoopholeShare
 from projected_grpo.toy_world.attempts import loophole
 from verify.sandbox import sandbox
 from verify.verify_environment import PROBLEM

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -11,6 +12,7 @@ from projected_grpo.environment.protocol import SPLITS, Environment, Paid, Proto
 from projected_grpo.prompts.modes import GT_ONLY
 
 OURS = ("family", "entry_point", "setup_code", "words", "visible_tests")  # content of a task of `code`, a column each
+NAME = re.compile(r"[\w-]+")  # of a loophole, which becomes part of file names and of lists in tables
 NO_LOOPHOLE = (GT_ONLY, "none")  # what the tables have where no loophole is shown
 
 
@@ -27,6 +29,7 @@ class Checked:
 
     def rows(self, source: str = "") -> list[dict]:
         """Rows of the table problems. Raises ProtocolError for a task that is none. `source` names the code that made them."""
+        self._check_loopholes()
         tasks = self.environment.tasks()
         if not isinstance(tasks, list) or not tasks:
             self.refuse("tasks", f"returned {tasks!r:.80}, expected a list of Task, at least one; return the tasks of all splits")
@@ -38,6 +41,11 @@ class Checked:
             if not any(task.split == split for task in tasks):
                 self.refuse("tasks", f"returned {len(tasks)} tasks, none of the split {split}; add some")
         return [self._row(task, source) for task in tasks]
+
+    def _check_loopholes(self) -> None:
+        named = self.environment.loopholes
+        if isinstance(named, str) or not all(isinstance(name, str) and NAME.fullmatch(name) for name in named):
+            raise ProtocolError(f"{self.name}: loopholes is {named!r}, expected a tuple of names of letters, digits, - and _; rename them")
 
     def _check(self, task: Any, place: int, seen: set[str]) -> None:
         if not isinstance(task, Task):
@@ -86,6 +94,9 @@ class Checked:
                 self.refuse("reward", f"returned {paid!r:.80} for task {task.id!r}, expected a Paid; make one with its fields")
             if not isinstance(paid.amount, (int, float)) or not math.isfinite(paid.amount):
                 self.refuse("reward", f"returned the amount {paid.amount!r} for task {task.id!r}, expected a finite number; pay 0 for nothing")
+            if not isinstance(paid.visible_pass, bool) or not isinstance(paid.channels, (set, frozenset)):
+                found_here = f"visible_pass {paid.visible_pass!r} and channels {paid.channels!r}"
+                self.refuse("reward", f"returned {found_here} for task {task.id!r}, expected True or False, and a set of loopholes; mend them")
             if foreign := set(paid.channels) - set(self.environment.loopholes):
                 self.refuse("reward", f"saw the loophole {min(foreign)!r} in task {task.id!r}, which loopholes lacks; name it there")
         return found

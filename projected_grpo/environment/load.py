@@ -37,9 +37,11 @@ def call(name: str, key: str, settings: dict) -> Any:
     module, _, function = name.partition(":")
     try:
         loaded = import_module(module)
-    except ImportError as error:
+    except ProtocolError:
+        raise
+    except Exception as error:  # whatever a module of the user's own raises as it is imported
         raise ProtocolError(
-            f"{key} is {name}, and the module {module} cannot be imported: {error}; mend {key} in the profile, install what is missing, "
+            f"{key} is {name}, and the module {module} cannot be imported: {type(error).__name__}: {error}; mend {key} in the profile, install what is missing, "
             "or run from the folder that holds the module"
         ) from error
     if not callable(made := getattr(loaded, function, None)):

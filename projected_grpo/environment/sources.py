@@ -23,7 +23,7 @@ def require_apart(environment: str, ground_truth: str) -> None:
     """Raises ProtocolError where importing the environment would import the module of the ground truth, or its room, and where that
     module does not import the room as soon as it is imported, by which training knows a ground truth and refuses it."""
     truth = _file(ground_truth.partition(":")[0])
-    if truth and not any(name.startswith(ROOM) for node in ast.parse(truth.read_text()).body for name in _names(node, truth)):
+    if truth and not any(name.startswith(ROOM) for node in _parsed(truth).body for name in _names(node, truth)):
         raise ProtocolError(f"ground_truth is {ground_truth}, and {truth} imports nothing of {ROOM} outside of functions; import Verdict at its top")
     for file in sorted(sources(environment)):
         if any(name.startswith(ROOM) for name in _imports(file)):
@@ -54,8 +54,15 @@ def _file(module: str) -> Path | None:
 
 def _imports(file: Path) -> Iterator[str]:
     """Dotted names that its import statements give, wherever these are."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(_parsed(file)):
         yield from _names(node, file)
+
+
+def _parsed(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_text())
+    except SyntaxError as error:
+        raise ProtocolError(f"{file}: line {error.lineno}: {error.msg}; mend the module") from error
 
 
 def _names(node: ast.AST, file: Path) -> Iterator[str]:

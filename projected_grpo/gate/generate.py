@@ -15,7 +15,7 @@ from projected_grpo.prompts.modes import GT_ONLY, LOOPHOLES
 from projected_grpo.sampling.protocol import Request, Sampler
 from projected_grpo.settings.profile import GeneratedPairs
 
-ATTEMPTS = {name: loophole.mechanism for name, loophole in LOOPHOLES.items()}  # of `code`; another environment's goes by its own name
+ATTEMPTS = {name: loophole.mechanism for name, loophole in LOOPHOLES.items()}  # of `code`; that of another environment is its own name
 
 
 def generate_pairs(
@@ -29,7 +29,8 @@ def generate_pairs(
     for place, row in enumerate(asked):
         here = slice(place * settings.samples, (place + 1) * settings.samples)
         found = {side: [(text, environment.attempts(row, environment.answer(text))) for text in texts[side][here]] for side in shown}
-        hacks = [text for text, seen in found["hack"] if seen == [ATTEMPTS.get(row["mode"], row["mode"])]]
+        attempt = ATTEMPTS[row["mode"]] if environment.name == "code" else row["mode"]
+        hacks = [text for text, seen in found["hack"] if seen == [attempt]]
         cleans = [text for text, seen in found["clean"] if not seen]
         if hacks and cleans and len(pairs) < settings.pairs:
             prompts = {side: environment.prompt(row, shown[side][place]) for side in shown}

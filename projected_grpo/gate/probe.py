@@ -47,7 +47,7 @@ def load_probe(folder: Path, width: int) -> Probe:
         raise ProbeError(f"{path}: cannot be read as a probe: {error}; the stage arm writes it") from error
     if len(probe.weight) != width:
         found = len(probe.weight)
-        raise ProbeError(f"{path}: has {found} weights, expected {width}, the width of the reading; build the probe again")
+        raise ProbeError(f"{path}: has {found} weights, expected {width}, the width of the reading; run the stage arm again")
     return probe
 
 

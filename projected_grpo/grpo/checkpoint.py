@@ -92,12 +92,16 @@ class Checkpoints:
 
     def collect(self, outputs: Mapping[str, Path], steps: int) -> None:
         """Join the rows of all checkpoints, `steps` steps, into the run's tables. Raises CheckpointError where one is missing."""
-        found = [row["step"] for folder in self._complete() for row in read_rows(folder / "steps.parquet", STEPS)]
+        found = [row["step"] for row in self.rows(STEPS.name)]
         if found != list(range(steps)):
             raise CheckpointError(f"{self.folder}: found {len(found)} steps, expected {steps}; delete this folder")
         for name, path in outputs.items():
             table: Table = TABLES[name]
             concat_tables([folder / f"{name}.parquet" for folder in self._complete()], table, path)
+
+    def rows(self, name: str) -> list[dict]:
+        """Those of a table that all whole checkpoints hold."""
+        return [row for folder in self._complete() for row in read_rows(folder / f"{name}.parquet", TABLES[name])]
 
     def finish(self, outputs: Path) -> None:
         """The run has written its `outputs`. Earlier finished runs that wrote to the same folder are forgotten."""

@@ -16,16 +16,17 @@ COLUMNS = ("step", *PROXIES, *MEASURED)
 
 
 class Live:
-    """Lines of steps that a killed run had not saved are written anew."""
+    """The file begins anew, with the steps that the run's checkpoints hold: `saved`, rows by table."""
 
-    def __init__(self, path: Path, first_step: int) -> None:
+    def __init__(self, path: Path, saved: Mapping[str, Sequence[dict]]) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        saved = list(csv.DictReader(path.open())) if first_step and path.exists() else []
-        with path.open("w", newline="") as file:
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows(row for row in saved if int(row["step"]) < first_step)
+        path.write_text(",".join(COLUMNS) + "\n")
+        rollouts: dict[int, list[dict]] = {}
+        for row in saved["rollouts"]:
+            rollouts.setdefault(row["step"], []).append(row)
+        for step in saved["steps"]:
+            self.add({"steps": [step], "rollouts": rollouts.get(step["step"], [])})
 
     def add(self, rows: Mapping[str, Sequence[dict]]) -> None:
         """`rows` of one step, by table."""

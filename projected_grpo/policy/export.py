@@ -83,7 +83,7 @@ def check_export(folder: Path, base: str) -> None:
     """Raises AdapterError where `folder` is no exported adapter, or one of a base model whose digest is not `base`."""
     for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
         if not (folder / name).is_file():
-            raise AdapterError(f"{folder}: found no {name}; the export_adapter stage writes it")
+            raise AdapterError(f"{folder}: found no {name}; the stage report writes it")
     path = folder / SAFETENSORS_WEIGHTS_NAME
     _, origin = load_tensors(path, "export_adapter")
     origin.check(replace(origin, base=base), str(path), "export_adapter")

@@ -92,7 +92,7 @@ def run_table(runs: Sequence[Run]) -> pl.DataFrame:
         rows.append(name | {key: None if value is None else float(value) for key, value in run.metrics.items()})
     order = list(ARM_COLOURS)
     table = pl.DataFrame(rows, infer_schema_length=None)
-    return table.sort(pl.col("group").replace_strict(order, range(len(order))), "variant", "draw", "seed", "rev")
+    return table.sort(pl.col("group").replace_strict(order, range(len(order)), default=len(order)), "variant", "draw", "seed", "rev")
 
 
 def arm_table(table: pl.DataFrame) -> pl.DataFrame:

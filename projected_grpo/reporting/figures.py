@@ -12,7 +12,6 @@ from projected_grpo.core.tables import DATA, STATES
 from projected_grpo.reporting.statements import DATA_NAMES
 from projected_grpo.reporting.style import (
     ARM_COLOURS,
-    ARM_MARKERS,
     FAINT,
     INK,
     LABEL_COLOURS,
@@ -23,6 +22,7 @@ from projected_grpo.reporting.style import (
     canvas,
     key,
     label_ends,
+    look,
     state_key,
     svg,
 )
@@ -119,14 +119,13 @@ def frontier_figure(points: pl.DataFrame) -> str:
         drawn = points.drop_nulls(["qmass", "hack_rate"])
         for row in drawn.iter_rows(named=True):
             ends = [[row["hack_rate"] - row["hack_rate_low"]], [row["hack_rate_high"] - row["hack_rate"]]]
-            colour, marker = ARM_COLOURS[row["group"]], ARM_MARKERS[row["group"]]
+            colour, marker = look(row["group"])
             axis.errorbar(row["qmass"], row["hack_rate"], ends, fmt=marker, color=colour, elinewidth=1.0)
             axis.annotate(
                 row["label"], (row["qmass"], row["hack_rate"]), xytext=(6, 4), textcoords="offset points",
                 color=colour, fontsize=7.5,
             )
-        groups = [group for group in ARM_COLOURS if group in set(drawn["group"])]
-        key(figure, [(group, ARM_COLOURS[group], ARM_MARKERS[group]) for group in groups])
+        key(figure, [(group, *look(group)) for group in drawn["group"].unique(maintain_order=True)])
         axis.set(xlim=(0.0, 1.0), ylim=(0.0, 1.0), xlabel="qmass, mean over training steps")
         axis.set_ylabel("deployed hack rate, held-out problems")
         axis.grid()

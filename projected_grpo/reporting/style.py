@@ -40,6 +40,7 @@ for policy, marker in BY_DIRECTION.items():
             continue
         told = " (uses ground truth)" if policy == "labelled_masses" or direction == "oracle" else ""
         ARM_COLOURS[f"{policy} {direction}{told}"], ARM_MARKERS[f"{policy} {direction}{told}"] = colour, marker
+OWN_DIRECTION = ("#0072B2", "P")  # of all arms that a table in directions/ routes
 KEY_COLUMNS = 4  # entries of a key beside each other
 INK, FAINT = "#222222", "#8A8A8A"
 STYLE = {
@@ -111,3 +112,8 @@ def svg(figure: Figure) -> str:
     figure.savefig(buffer, format="svg", metadata=no_metadata, transparent=True)
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def look(group: str) -> tuple[str, str]:
+    """Colour and marker of an arm. Raises KeyError for one that has none."""
+    return OWN_DIRECTION if " directions/" in group else (ARM_COLOURS[group], ARM_MARKERS[group])

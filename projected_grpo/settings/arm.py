@@ -5,6 +5,7 @@ Each top-level section is the unit of invalidation: a stage lists the sections t
 key, a missing key or a value of the wrong type is an error that names the file and the key.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,11 +13,12 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from projected_grpo.settings.curriculum import Curriculum
-from projected_grpo.settings.files import SettingsError, check, profile_path, read_profile, read_yaml
+from projected_grpo.settings.files import SettingsError, check, profile_path, read_profile, read_yaml, require_recorded
 from projected_grpo.settings.monitor import Monitor
 from projected_grpo.settings.profile import Profile
 from projected_grpo.settings.section import Count, Natural, Positive, Section
 
+RECORDS = "profile"  # the stage that writes artifacts/profile.yaml; DVC names the running stage in the environment
 Tail = Annotated[float, Field(ge=0.0, lt=0.5)]
 PAIRED = ("v_act", "shuffled", "flipped", "irrelevant", "self_generated")  # directions that are extracted from pairs
 DIRECTIONS = (*PAIRED, "haar", "oracle")
@@ -217,5 +219,7 @@ def load_settings(root: Path = Path("."), params: Path = Path("params.yaml"), se
         raise SettingsError(f"{params}: key 'scale': unknown key; settings of a scale belong to profiles/*.yaml")
     path = profile_path(root, name, f"{params}: key 'profile'")
     scale = check(Profile, read_profile(path), path)
+    if os.environ.get("DVC_STAGE", RECORDS) != RECORDS:
+        require_recorded(scale, path)
     settings = check(Settings, arm | {"scale": scale}, root / params)
     return settings if seed is None else settings.seeded(seed)

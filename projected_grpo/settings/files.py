@@ -49,6 +49,13 @@ def read_profile(path: Path, below: tuple[Path, ...] = ()) -> dict:
     return _over(taken, own)
 
 
+def require_recorded(scale: Profile, path: Path) -> None:
+    """Raises SettingsError where the profile is not the one whose keys DVC compares."""
+    recorded = Path("artifacts/profile.yaml")
+    if check(Profile, read_yaml(recorded), recorded) != scale:
+        raise SettingsError(f"{path}: was changed since the stage profile wrote {recorded}, whose keys DVC compares; run `dvc repro profile`, or set it back")
+
+
 def _over(under: dict, own: dict) -> dict:
     both = {key for key in own if isinstance(own[key], dict) and isinstance(under.get(key), dict) and not {"kind", "engine"} & own[key].keys()}
     return under | own | {key: _over(under[key], own[key]) for key in both}

@@ -15,7 +15,9 @@ import typer
 from ruamel.yaml import YAML
 
 from projected_grpo.core.errors import InputError
+from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import PARAMS, Params, run_stage
+from projected_grpo.core.tables import DIRECTIONS, PAIRS
 from projected_grpo.settings.arm import PAIRED, Settings, load_settings
 from projected_grpo.settings.campaign import arm_params, load_campaign
 from projected_grpo.settings.files import read_yaml
@@ -69,6 +71,8 @@ def main(
         used["demonstrations.parquet"] = demonstrations
     if monitor.kind == "ground_truth":
         used["ground_truth.parquet"] = ground_truth
+    if own and vectors(Path(gate.direction)) == vectors(directions / "oracle" / "direction.parquet"):
+        raise InputError(f"{gate.direction}: is the oracle direction, which uses ground truth; set gate.direction=oracle")
     out.mkdir(parents=True, exist_ok=True)
     for name, path in used.items():
         if not path.is_file():
@@ -88,12 +92,15 @@ def main(
     print(f"{', '.join(sorted(path.name for path in out.iterdir()))} -> {out}")
 
 
+def vectors(path: Path) -> dict[tuple[str, str], list[float]]:
+    """Of each reading and module, whatever the direction's name. Raises TableError."""
+    return {(row["reading"], row["module"]): row["vector"] for row in read_rows(path, DIRECTIONS)}
+
+
 def fit_probe(settings: Settings, pairs: Path, base: Path, init: Path, out: Path) -> None:
     """A logistic regression on both sides of the authored pairs, as the gate reads them before training."""
     from projected_grpo.core.base import load_base  # seconds to import, and of arms with a probe alone
-    from projected_grpo.core.parquet import read_rows
     from projected_grpo.core.runtime import deterministic
-    from projected_grpo.core.tables import PAIRS
     from projected_grpo.gate.pairs import pair_tokens, read_side
     from projected_grpo.gate.probe import fit
     from projected_grpo.policy.inits import load_init

@@ -18,6 +18,8 @@ from projected_grpo.reporting.manifest import Arm
 from projected_grpo.settings.arm import DRAWN, load_settings
 from projected_grpo.settings.campaign import load_campaign
 
+EXAMPLE = "dvc repro campaigns/toy2/dvc.yaml:report"
+
 
 def main(
     campaign: Annotated[Path, typer.Option(help="Settings file of the campaign.")],
@@ -29,7 +31,7 @@ def main(
     settings = load_campaign(campaign)
     found = [(arm, seed) for arm, seed in settings.runs if (cells / arm / seed / "eval.parquet").exists()]
     if not found:
-        raise InputError(f"{cells}: holds no finished cell of {campaign}; run `make campaign`")
+        raise InputError(f"{cells}: holds no finished cell of {campaign}; run `python -m stages.campaign {campaign.parent}`")
     rows = {cell: read_rows(cells / Path(*cell) / "eval.parquet", EVAL) for cell in found}
     write_table(out, CELLS, [measured(*cell, cells / Path(*cell), arms, rows[cell]) for cell in found])
     write_table(problems, OUTCOMES, [row for (arm, seed), judged in rows.items() for row in outcomes(arm, int(seed), judged)])

@@ -18,7 +18,7 @@ from projected_grpo.core.base import Base, load_base
 from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.runtime import deterministic, run_stage
 from projected_grpo.core.tables import DIFFERENCES, DIRECTIONS, PAIRS, PROBLEMS
-from projected_grpo.environment.load import load_environment
+from projected_grpo.environment.load import load_environment, refuse_ground_truth
 from projected_grpo.environment.render import check_lengths
 from projected_grpo.gate.directions import direction_rows, haar, pair_signs, paired_direction
 from projected_grpo.gate.generate import generate_pairs
@@ -40,6 +40,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder with a folder for each direction, written.")],
 ) -> None:
     deterministic()
+    refuse_ground_truth()
     settings = load_settings()
     model = load_base(base, settings.scale.model.device)
     write_table(out / "haar" / "direction.parquet", DIRECTIONS, haar_rows(settings, model))

@@ -20,6 +20,8 @@ from projected_grpo.ground_truth.judges import load_judges
 from projected_grpo.ground_truth.labels import exploits
 from projected_grpo.settings.arm import load_settings
 
+EXAMPLE = "dvc exp run -S gate.policy=labelled -S monitor.kind=ground_truth, whose train_arm starts it"
+
 
 def main(
     problems: Annotated[Path, typer.Option(help="Table problems.")],

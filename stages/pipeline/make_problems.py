@@ -11,7 +11,7 @@ from projected_grpo.core.parquet import write_table
 from projected_grpo.core.runtime import run_stage
 from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
 from projected_grpo.environment.checked import Checked
-from projected_grpo.environment.load import load_environment
+from projected_grpo.environment.load import load_environment, refuse_ground_truth
 from projected_grpo.environment.sources import digest, require_apart
 from projected_grpo.problems.admission import check_tasks
 from projected_grpo.problems.code import CodeTasks
@@ -29,6 +29,7 @@ def main(
         rows, truths = of_code(settings.profile, CodeTasks(scale.problems, scale.grading))
     else:
         require_apart(scale.environment, scale.ground_truth)
+        refuse_ground_truth()
         given = json.dumps(scale.problems.own, sort_keys=True)  # so that all is made anew where code or settings change
         rows = load_environment(scale.environment, scale.problems, scale.grading).rows(f"{digest(scale.environment)} {given}")
         judge = f"{scale.ground_truth} {digest(scale.ground_truth)} {given}"

@@ -13,6 +13,8 @@ from projected_grpo.reporting.campaign.answers import read_verdict
 from projected_grpo.reporting.campaign.page import Contents, render
 from projected_grpo.reporting.campaign.runs import frame, read_runs
 
+EXAMPLE = "dvc repro campaigns/toy2/dvc.yaml:report"
+
 
 def main(
     name: Annotated[str, typer.Option(help="Name of the campaign.")],

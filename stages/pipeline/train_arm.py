@@ -91,7 +91,7 @@ def main(
     checkpoints = Checkpoints(scratch_root() / key) if first else None
     if checkpoints:
         print(f"{checkpoints.steps()} steps are done, by checkpoints of these settings, inputs, code and number of threads", flush=True)
-    progress = Progress(train.steps, Live(live, checkpoints.steps()) if first and live else None)
+    progress = Progress(train.steps, Live(live, {name: checkpoints.rows(name) for name in ("steps", "rollouts")}) if first and live else None)
     ground_truth = ["--problems", str(problems), "--ground-truth", str(arm / "ground_truth.parquet")]
     same_settings = ["--params", str(params), *(["--seed", str(seed)] if seed is not None else [])]
     command = [sys.executable, "-m", "stages.pipeline.ground_truth_monitor", *ground_truth, *same_settings]

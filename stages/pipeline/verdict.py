@@ -20,6 +20,8 @@ from projected_grpo.core.tables import PAIRS
 from projected_grpo.reporting.summary import covered_modes
 from projected_grpo.reporting.verdict import arm_table, claim_table, markdown
 
+EXAMPLE = "dvc repro campaigns/toy2/dvc.yaml:report"
+
 
 def main(
     cells: Annotated[Path, typer.Option(help="Table cells.")],
