@@ -199,7 +199,7 @@ def test_directions_of_gradients_are_extracted_at_the_temperature_of_training(fi
     edit(workspace / "params.yaml", r"features: \[bottleneck\]", "features: [bottleneck, gradient]")
     edit(workspace / "profiles/smoke.yaml", "temperature: 1.0", "temperature: 0.7")
     artifacts, out = workspace / "artifacts", workspace / "artifacts/directions/v_act"
-    dvc(workspace, "repro", "--single-item", "extract_directions")
+    dvc(workspace, "repro", "--single-item", "profile", "extract_directions")
     settings = load_settings(workspace)
 
     def expected(temperature: float) -> tuple[torch.Tensor, dict[str, int]]:
