@@ -392,7 +392,7 @@ def read_pairs() -> list[dict]:
 def test_the_example_runs_through_every_stage_and_its_page_names_its_loophole(tmp_path):
     """With a model of random weights in place of SmolLM2."""
     workspace = copy_project(tmp_path / "workspace", "listing")
-    edit(workspace / "profiles/listing.yaml", r"model:\n(  .*\n)+", SHAPE)
+    edit(workspace / "profiles/listing.yaml", r"extends: smollm2\n", "extends: smollm2\n" + SHAPE)
     dvc(workspace, "repro")
     assert ">listing<" in (workspace / "reports/report.html").read_text()
     rollouts = read_rows(workspace / "artifacts/train/rollouts.parquet", ROLLOUTS)
