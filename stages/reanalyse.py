@@ -91,15 +91,13 @@ def main(
 
 def extract_again(settings: Settings) -> None:
     """v_act and its controls from the new pairs, at the untrained policy."""
-    from projected_grpo.core.base import load_base  # seconds to import, and for other pairs alone
     from projected_grpo.core.runtime import deterministic
-    from projected_grpo.policy.inits import load_init
-    from projected_grpo.policy.policy import Policy
+    from projected_grpo.policy.load import load_policy
     from stages.pipeline import extract_directions
 
     deterministic()
     base, init = MODEL
-    policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)
+    policy = load_policy(base, init, settings)
     extract_directions.from_pairs(settings, policy, NEW_PAIRS, [DIRECTIONS / name for name in FROM_PAIRS])
 
 

@@ -4,14 +4,14 @@ import warnings
 
 import torch
 
-from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.tables import DIAGNOSTICS, DIFFERENCES
 from projected_grpo.environment.mechanism import mechanisms
 from projected_grpo.gate import generate
 from projected_grpo.gate.directions import load_directions
 from projected_grpo.gate.generate import ATTEMPTS, generate_pairs
-from projected_grpo.policy.readings import bare_widths
+from projected_grpo.policy.load import load_policy
+from projected_grpo.policy.readings import module_widths
 from projected_grpo.prompts.code import toy_prompt
 from projected_grpo.prompts.modes import HELD_OUT_WORDS, TRAINING_WORDS, encode_words
 from projected_grpo.sampling.protocol import Completion
@@ -93,7 +93,7 @@ def test_the_pipeline_makes_all_directions_at_the_saved_reading(finished):
     """v_act and its controls come from the same differences; flipped is minus v_act."""
     folder = finished["v_act"] / "artifacts"
     vectors = torch.tensor([row["vector"] for row in read_rows(folder / "directions/v_act/differences.parquet", DIFFERENCES)])
-    widths = bare_widths(load_base(folder / "base", "cpu").model, load_settings().adapter.rank, "bottleneck")
+    widths = module_widths(load_policy(folder / "base", folder / "init", load_settings()), "bottleneck")
     found = {name: load_directions(folder / f"directions/{name}/direction.parquet", name, "bottleneck", widths) for name in ("v_act", "flipped", "shuffled", "irrelevant")}
     mean = torch.cat([piece / piece.norm() for piece in vectors.mean(0).split(list(widths.values()))])
     torch.testing.assert_close(found["v_act"][0], mean, atol=1e-5, rtol=1e-4)

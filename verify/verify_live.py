@@ -12,7 +12,7 @@ from projected_grpo.prompts.modes import GT_ONLY
 
 
 def rollout(state: str, shown: str, passes: bool, channels: str, source: str = "policy") -> dict:
-    return {"source": source, "sampled_with": state, "shown_mode": shown, "visible_pass": passes, "channels": channels}
+    return {"source": source, "sampled_with": state, "shown_mode": shown, "visible_pass": passes, "channels": channels, "env_status": "ok"}
 
 
 def lines(path: Path) -> list[dict]:

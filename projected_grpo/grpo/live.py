@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from projected_grpo.core.tables import ZONE_NAMES
+from projected_grpo.environment.protocol import Evidence
 from projected_grpo.prompts.modes import GT_ONLY
 
 MEASURED = ("reward_mean", "compiled_share", "qmass", "kl", *(f"{zone}_share" for zone in ZONE_NAMES))
@@ -45,7 +46,7 @@ def proxies(rollouts: Sequence[dict]) -> dict[str, float | None]:
     found = {}
     for state in ("full", "deployed"):
         shown = [row for row in rollouts if (row["source"], row["sampled_with"]) == ("policy", state) and row["shown_mode"] != GT_ONLY]
-        paid = [not row["visible_pass"] and row["shown_mode"] in row["channels"].split(",") for row in shown]
+        paid = [not row["visible_pass"] and Evidence.of(row).passed(row["shown_mode"]) for row in shown]
         found[f"paid_by_loophole_{state}"] = sum(paid) / len(shown) if shown else None
         found[f"passes_{state}"] = sum(row["visible_pass"] for row in shown) / len(shown) if shown else None
     return found

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
-from projected_grpo.policy.adapter import ABLATED, Blocks, adapter_state, target_layers
+from projected_grpo.policy.adapter import ABLATED, Blocks, adapter_state
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.layout import Layout, lay_out
 from projected_grpo.policy.policy import Policy
@@ -28,22 +27,12 @@ UNTRAINED = ABLATED._replace(trained=Blocks(False, False))
 
 def module_widths(policy: Policy, reading: str) -> dict[str, int]:
     """Name and width of each module's piece of a reading, in the order in which the vector holds them: by name."""
-    linears = {name: layer.base for name, layer in policy.layers.items()}
-    return _widths(policy.base.model, linears, policy.origin.adapter.rank, reading)
-
-
-def bare_widths(model: PreTrainedModel, rank: int, reading: str) -> dict[str, int]:
-    """The same for a model without an adapter yet."""
-    return _widths(model, target_layers(model), rank, reading)
-
-
-def _widths(model: PreTrainedModel, linears: Mapping[str, nn.Linear], rank: int, reading: str) -> dict[str, int]:
+    config = policy.base.model.config
     if reading == "residual":
-        layers = sorted(f"model.layers.{i}" for i in range(model.config.num_hidden_layers))
-        return dict.fromkeys(layers, model.config.hidden_size)
+        return dict.fromkeys(sorted(f"model.layers.{i}" for i in range(config.num_hidden_layers)), config.hidden_size)
     if reading == "output":
-        return {name: layer.out_features for name, layer in linears.items()}
-    return dict.fromkeys(linears, rank)
+        return {name: layer.base.out_features for name, layer in policy.layers.items()}
+    return dict.fromkeys(policy.layers, policy.origin.adapter.rank)
 
 
 def read_deployed(

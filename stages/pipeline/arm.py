@@ -99,15 +99,13 @@ def vectors(path: Path) -> dict[tuple[str, str], list[float]]:
 
 def fit_probe(settings: Settings, pairs: Path, base: Path, init: Path, out: Path) -> None:
     """A logistic regression on both sides of the authored pairs, as the gate reads them before training."""
-    from projected_grpo.core.base import load_base  # seconds to import, and of arms with a probe alone
     from projected_grpo.core.runtime import deterministic
     from projected_grpo.gate.pairs import pair_tokens, read_side
     from projected_grpo.gate.probe import fit
-    from projected_grpo.policy.inits import load_init
-    from projected_grpo.policy.policy import Policy
+    from projected_grpo.policy.load import load_policy
 
     deterministic()
-    policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)
+    policy = load_policy(base, init, settings)
     tokens = pair_tokens(policy.base, read_rows(pairs, PAIRS), settings.scale.environment)
     reading, size, rate = settings.gate.reading, settings.scale.train.micro_tokens, settings.monitor.false_positive_rate
     hack, clean = (read_side(policy, side, [reading], size)[reading] for side in (tokens.hack, tokens.clean))

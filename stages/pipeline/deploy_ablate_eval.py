@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import TableError, read_rows, write_table
 from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run_stage
 from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
@@ -14,8 +13,7 @@ from projected_grpo.environment.load import load_environment
 from projected_grpo.evaluation.deploy_ablate import sample_trained
 from projected_grpo.ground_truth.judges import load_judges
 from projected_grpo.ground_truth.labels import eval_rows
-from projected_grpo.policy.inits import load_init
-from projected_grpo.policy.policy import Policy
+from projected_grpo.policy.load import load_policy
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import load_settings
 
@@ -35,7 +33,7 @@ def main(
     deterministic()
     settings = load_settings(params=params, seed=seed)
     scale = settings.scale
-    policy = Policy(load_base(base, scale.model.device), load_init(init, settings.adapter), scale.sampling.temperature)
+    policy = load_policy(base, init, settings)
     policy.load(adapter)
     tasks = read_rows(problems, PROBLEMS)
     one_block = settings.gate.policy == "none"

@@ -7,13 +7,11 @@ from typing import Annotated
 import typer
 
 from projected_grpo.analysis.rates import two_by_two
-from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import run_stage
 from projected_grpo.core.tables import EVAL
 from projected_grpo.policy.export import STATES, export_adapter
-from projected_grpo.policy.inits import load_init
-from projected_grpo.policy.policy import Policy
+from projected_grpo.policy.load import load_policy
 from projected_grpo.reporting.card import Card, render_card
 from projected_grpo.reporting.manifest import parse_manifest
 from projected_grpo.settings.arm import load_settings
@@ -31,7 +29,7 @@ def main(
     record = parse_manifest(manifest.read_text(), str(manifest))
     cells, numbers = two_by_two(read_rows(eval, EVAL)), json.loads(metrics.read_text())
     settings = load_settings()
-    policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), temperature=1.0)  # no part of the weights
+    policy = load_policy(base, init, settings)
     policy.load(adapter)
     hub = settings.scale.model if settings.scale.model.kind == "hub" else None
     one_block = record.arm.policy == "none"

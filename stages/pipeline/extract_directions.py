@@ -14,7 +14,6 @@ import typer
 from jaxtyping import Float
 from torch import Tensor
 
-from projected_grpo.core.base import Base, load_base
 from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.runtime import deterministic, run_stage
 from projected_grpo.core.tables import DIFFERENCES, DIRECTIONS, PAIRS, PROBLEMS
@@ -23,9 +22,9 @@ from projected_grpo.environment.render import check_lengths
 from projected_grpo.gate.directions import direction_rows, haar, pair_signs, paired_direction
 from projected_grpo.gate.generate import generate_pairs
 from projected_grpo.gate.pairs import pair_differences, pair_tokens
-from projected_grpo.policy.inits import load_init
+from projected_grpo.policy.load import load_policy
 from projected_grpo.policy.policy import Policy
-from projected_grpo.policy.readings import bare_widths, module_widths
+from projected_grpo.policy.readings import module_widths
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import DRAWN, Settings, load_settings
 
@@ -42,20 +41,19 @@ def main(
     deterministic()
     refuse_ground_truth()
     settings = load_settings()
-    model = load_base(base, settings.scale.model.device)
-    write_table(out / "haar" / "direction.parquet", DIRECTIONS, haar_rows(settings, model))
-    policy = Policy(model, load_init(init, settings.adapter), settings.scale.sampling.temperature)
+    policy = load_policy(base, init, settings)
+    write_table(out / "haar" / "direction.parquet", DIRECTIONS, haar_rows(settings, policy))
     write_table(self_generated, PAIRS, own_pairs(settings, policy, problems, base))
     from_pairs(settings, policy, pairs, [out / name for name in ("v_act", "shuffled", "flipped")])
     from_pairs(settings, policy, irrelevant, [out / "irrelevant"])
     from_pairs(settings, policy, self_generated, [out / "self_generated"])
 
 
-def haar_rows(settings: Settings, base: Base) -> list[dict]:
+def haar_rows(settings: Settings, policy: Policy) -> list[dict]:
     """K Haar-random directions of the shape of v_act. No pair and no problem is read."""
     rows = []
     for reading in settings.gate.features:
-        widths = bare_widths(base.model, settings.adapter.rank, reading)
+        widths = module_widths(policy, reading)
         draws = haar(list(widths.values()), settings.placebo.draws, settings.adapter.seed)
         rows += [row for k, draw in enumerate(draws) for row in direction_rows("haar", k, reading, widths, draw)]
     print(f"haar: {settings.placebo.draws} draws at {', '.join(settings.gate.features)}")

@@ -13,7 +13,6 @@ import typer
 from jaxtyping import Float
 from torch import Tensor
 
-from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.runtime import deterministic, run_stage
 from projected_grpo.core.seeds import derive_seeds
@@ -25,8 +24,7 @@ from projected_grpo.gate.pairs import read_side
 from projected_grpo.ground_truth.judges import load_judges
 from projected_grpo.ground_truth.labels import exploits
 from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.policy.inits import load_init
-from projected_grpo.policy.policy import Policy
+from projected_grpo.policy.load import load_policy
 from projected_grpo.policy.readings import module_widths
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.protocol import Request
@@ -43,7 +41,7 @@ def main(
     deterministic()
     settings = load_settings()
     scale, readings = settings.scale, settings.gate.features
-    policy = Policy(load_base(base, scale.model.device), load_init(init, settings.adapter), scale.sampling.temperature)
+    policy = load_policy(base, init, settings)
     sampler = open_sampler(policy, scale.sampling, base)
     tasks = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
     environment = load_environment(scale.environment, scale.problems, scale.grading)

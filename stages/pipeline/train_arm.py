@@ -16,7 +16,6 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run_stage, scratch_root
 from projected_grpo.core.tables import DEMONSTRATIONS, PAIRS, PROBLEMS, ZONE_NAMES
@@ -32,7 +31,7 @@ from projected_grpo.grpo.heal import heal
 from projected_grpo.grpo.live import Live
 from projected_grpo.grpo.loop import Trainer
 from projected_grpo.grpo.monitors import open_monitor
-from projected_grpo.policy.inits import load_init
+from projected_grpo.policy.load import load_policy
 from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.policy import Policy
 from projected_grpo.policy.readings import module_widths
@@ -61,7 +60,7 @@ def main(
     train = settings.scale.train
     ranks.check(train, settings.monitor.use == "screening")
     curriculum = settings.curriculum
-    policy = Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)
+    policy = load_policy(base, init, settings)
     if train.recompute_layers:
         policy.recompute_layers()
     if (arm / "warm_start").exists():
