@@ -25,7 +25,7 @@ from projected_grpo.environment.checked import Checked
 from projected_grpo.environment.load import load_environment
 from projected_grpo.environment.render import render
 from projected_grpo.evaluation.deploy_ablate import reworded
-from projected_grpo.ground_truth.judges import load_judges
+from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.ground_truth.labels import exploits
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
@@ -42,13 +42,13 @@ class Asked:
 
     def __init__(self, settings: Settings, environment: Checked) -> None:
         self.settings, self.environment = settings, environment
-        scale, base = settings.scale, Path("artifacts/base")
+        profile, base = settings.profile, Path("artifacts/base")
         self.problems = read_rows(Path("artifacts/problems.parquet"), PROBLEMS)
         truths = read_rows(Path("artifacts/ground_truth.parquet"), GROUND_TRUTH)
-        self.judges = load_judges(environment, scale.ground_truth, scale.problems, truths)
+        self.monitor = load_monitor(environment, profile.ground_truth, profile.problems, truths)
         init = load_init(Path("artifacts/init"), self.settings.adapter)
-        self.policy = Policy(load_base(base, scale.model.device), init, scale.sampling.temperature)
-        self.sampler = open_sampler(self.policy, scale.sampling, base)
+        self.policy = Policy(load_base(base, profile.model.device), init, profile.sampling.temperature)
+        self.sampler = open_sampler(self.policy, profile.sampling, base)
 
     def labels(self, problems: Sequence[dict], mode: str) -> list[dict]:
         """Of SAMPLES completions a problem under the mode's hint; those of a problem follow one another."""
@@ -59,14 +59,14 @@ class Asked:
         programs = [self.environment.answer(base.decode(completion.tokens)) for completion in completions]
         names = [row["problem_id"] for row in problems for _ in range(SAMPLES)]
         cells = [{"problem_id": name, "shown_mode": mode, "program": program} for name, program in zip(names, programs, strict=True)]
-        return exploits(cells, problems, self.judges)
+        return exploits(cells, problems, self.monitor)
 
 
 def main(by_problem: Annotated[Path | None, typer.Option(help="CSV, written: a line a problem of every split.")] = None) -> None:
     deterministic()
     settings = load_settings()
-    scale = settings.scale
-    with load_environment(scale.environment, scale.problems, scale.grading) as environment:
+    profile = settings.profile
+    with load_environment(profile.environment, profile.problems, profile.grading) as environment:
         asked = Asked(settings, environment)
         if by_problem is None:
             by_mode(asked)

@@ -35,11 +35,11 @@ ENGINES = {
 def main(engines: list[str]) -> None:
     deterministic()
     settings = load_settings()
-    scale = settings.scale
-    environment = load_environment(scale.environment, scale.problems, scale.grading)
-    limits = settings.scale.sampling.model_dump(include={"max_prompt_tokens", "max_new_tokens", "temperature"})
+    profile = settings.profile
+    environment = load_environment(profile.environment, profile.problems, profile.grading)
+    limits = settings.profile.sampling.model_dump(include={"max_prompt_tokens", "max_new_tokens", "temperature"})
     base = Path("artifacts/base")
-    policy = Policy(load_base(base, settings.scale.model.device), load_init(Path("artifacts/init"), settings.adapter), limits["temperature"])
+    policy = Policy(load_base(base, settings.profile.model.device), load_init(Path("artifacts/init"), settings.adapter), limits["temperature"])
     tasks = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "train"][:PROMPTS]
     prompts = [render(policy.base, environment, task, task["mode"]) for task in tasks]
     for name in engines:

@@ -66,16 +66,16 @@ def main(
     deterministic()
     peak = data_sheet(torch.cuda.get_device_name() if device == "cuda" else "cpu", tflops, terabytes)
     settings = settings_at(device, rows)
-    full = settings.scale.sampling.max_new_tokens
+    full = settings.profile.sampling.max_new_tokens
     if part == "kernels":
         settings = changed(settings, {"sampling": {"max_new_tokens": min(SHORT, full // 2)}})
-    problems = [row for row in authored.make_problems(settings.scale.problems, MODES)[0] if row["split"] == "train"]
-    scale = settings.scale
-    with load_environment(scale.environment, scale.problems, scale.grading) as environment:
+    problems = [row for row in authored.make_problems(settings.profile.problems, MODES)[0] if row["split"] == "train"]
+    profile = settings.profile
+    with load_environment(profile.environment, profile.problems, profile.grading) as environment:
         arm = trainer(settings, random_policy(settings, problems), problems, environment)
         arm.monitor = every_second
         if part == "kernels":
-            kernels(arm, full - settings.scale.sampling.max_new_tokens, out)
+            kernels(arm, full - settings.profile.sampling.max_new_tokens, out)
         else:
             steps(arm, peak, out)
 
@@ -93,7 +93,7 @@ def settings_at(device: str, rows: int) -> Settings:
     arm = load_settings()
     arm = arm.model_copy(
         update={
-            "scale": check(Profile, read_yaml(PROFILE), PROFILE),
+            "profile": check(Profile, read_yaml(PROFILE), PROFILE),
             "adapter": arm.adapter.model_copy(update={"rank": 16}),
             "gate": arm.gate.model_copy(update={"policy": "route", "direction": "haar"}),
             "monitor": arm.monitor.model_copy(update=PENALTY),
@@ -103,19 +103,19 @@ def settings_at(device: str, rows: int) -> Settings:
 
 
 def changed(settings: Settings, changes: dict[str, dict]) -> Settings:
-    """With these changes of sections of its scale."""
-    sections = {name: getattr(settings.scale, name).model_copy(update=keys) for name, keys in changes.items()}
-    return settings.model_copy(update={"scale": settings.scale.model_copy(update=sections)})
+    """With these changes of sections of its profile."""
+    sections = {name: getattr(settings.profile, name).model_copy(update=keys) for name, keys in changes.items()}
+    return settings.model_copy(update={"profile": settings.profile.model_copy(update=sections)})
 
 
 def random_policy(settings: Settings, problems: list[dict]) -> Policy:
-    shape = settings.scale.model
+    shape = settings.profile.model
     tokenizer = chat_tokenizer([row["statement"] for row in problems], shape.vocab)
     torch.manual_seed(shape.seed)
     with torch.device(shape.device):
         model = AutoModelForCausalLM.from_config(config_of(shape, tokenizer), dtype=getattr(torch, shape.dtype))
     base = Base(model.eval().requires_grad_(False), tokenizer)
-    policy = Policy(base, initialize(model, settings.adapter, {}), settings.scale.sampling.temperature)
+    policy = Policy(base, initialize(model, settings.adapter, {}), settings.profile.sampling.temperature)
     policy.recompute_layers()
     return policy
 
@@ -132,7 +132,7 @@ def steps(arm: Trainer, peak: tuple[float, float], out: Path) -> None:
 
 
 def scale_of(arm: Trainer, rollouts: list[dict], keep_share: float) -> Scale:
-    train, sampling, model = arm.settings.scale.train, arm.settings.scale.sampling, arm.policy.base.model
+    train, sampling, model = arm.settings.profile.train, arm.settings.profile.sampling, arm.policy.base.model
     prompt, completion = (round(statistics.mean(len(row[f"{part}_tokens"]) for row in rollouts)) for part in ("prompt", "completion"))
     return Scale(
         model.config, model.dtype.itemsize, arm.settings.adapter.rank, train.prompts, train.group, train.gen_deploy_frac, keep_share, prompt,
@@ -159,7 +159,7 @@ def table(arm: Trainer, scales: list[Scale], peak: tuple[float, float]) -> str:
 
 def kernels(arm: Trainer, more: int, out: Path) -> None:
     """The tables of torch's profiler, each of a second call. Prompts are `more` tokens longer where sampling is shown by itself."""
-    train, base = arm.settings.scale.train, arm.policy.base
+    train, base = arm.settings.profile.train, arm.policy.base
     drawn = draw_problems(arm.problems, 0, train.prompts, arm.settings.seed)
     prompts = [more * [base.eos_id] + render(base, arm.environment, row, row["mode"]) for row in drawn]
     copies = {"full": train.group - arm.deployed_copies, "deployed": arm.deployed_copies}

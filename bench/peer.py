@@ -65,8 +65,8 @@ def main() -> None:
     deterministic()
     settings, problems, lengths = arm_settings("activation"), training_problems(), []
     every = settings.model_copy(update={"monitor": settings.monitor.model_copy(update=PENALTY)})
-    scale = settings.scale
-    with load_environment(scale.environment, scale.problems, scale.grading) as environment, TemporaryDirectory() as folder:
+    profile = settings.profile
+    with load_environment(profile.environment, profile.problems, profile.grading) as environment, TemporaryDirectory() as folder:
         arms = {"ours": settings, "ours, all groups updated": every}
         turns = Turns({name: trainer(arm, toy_policy(arm), problems, environment) for name, arm in arms.items()})
         turns.ours["ours, all groups updated"].monitor = every_second
@@ -80,7 +80,7 @@ def peer(settings: Settings, environment: Checked, problems: list[dict], lengths
     """TRL's trainer. It appends the mean length of each step's completions to `lengths`."""
     from trl import GRPOConfig, GRPOTrainer
 
-    train, sampling, base = settings.scale.train, settings.scale.sampling, load_base(BASE, "cpu")
+    train, sampling, base = settings.profile.train, settings.profile.sampling, load_base(BASE, "cpu")
 
     def pay(completion_ids: list[list[int]], **kwargs) -> list[float]:
         lengths.append(statistics.mean(map(len, completion_ids)))
@@ -103,7 +103,7 @@ def peer(settings: Settings, environment: Checked, problems: list[dict], lengths
 def prompts(base: Base, environment: Checked, settings: Settings, problems: list[dict]) -> list[str]:
     """Those of our steps, in their order."""
     drawn = [(problem, step) for step in range(STEPS) for problem in draw_problems(problems, step, PROMPTS, settings.seed)]
-    modes = [shown_mode(problem, step, settings.scale.train.unhackable_share, settings.seed) for problem, step in drawn]
+    modes = [shown_mode(problem, step, settings.profile.train.unhackable_share, settings.seed) for problem, step in drawn]
     return [base.tokenizer.bos_token + environment.prompt(problem, mode) for (problem, _), mode in zip(drawn, modes)]
 
 

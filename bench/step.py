@@ -43,8 +43,8 @@ PENALTY = {"kind": "probe", "use": "penalty"}  # the section monitor beside ever
 def main() -> None:
     deterministic()
     rows = training_problems()
-    scale = load_settings().scale
-    with load_environment(scale.environment, scale.problems, scale.grading) as environment:
+    profile = load_settings().profile
+    with load_environment(profile.environment, profile.problems, profile.grading) as environment:
         settings = {name: arm_settings(name) for name in ARMS}
         trainers = {name: trainer(arm, toy_policy(arm), rows, environment) for name, arm in settings.items()}
         tokens = [[arm.step(step)["steps"][0]["completion_length"] for arm in trainers.values()] for step in range(STEPS)]
@@ -61,21 +61,21 @@ def training_problems() -> list[dict]:
 
 def arm_settings(arm: str) -> Settings:
     settings = load_settings()
-    train = settings.scale.train.model_copy(update={"prompts": PROMPTS, "group": GROUP, "learning_rate": 0.0})
-    scale, gate = settings.scale.model_copy(update={"train": train}), settings.gate.model_copy(update=ARMS[arm])
-    return settings.model_copy(update={"scale": scale, "gate": gate})
+    train = settings.profile.train.model_copy(update={"prompts": PROMPTS, "group": GROUP, "learning_rate": 0.0})
+    profile, gate = settings.profile.model_copy(update={"train": train}), settings.gate.model_copy(update=ARMS[arm])
+    return settings.model_copy(update={"profile": profile, "gate": gate})
 
 
 def toy_policy(settings: Settings) -> Policy:
     init = load_init(Path("artifacts/init"), settings.adapter)
-    return Policy(load_base(BASE, settings.scale.model.device), init, settings.scale.sampling.temperature)
+    return Policy(load_base(BASE, settings.profile.model.device), init, settings.profile.sampling.temperature)
 
 
 def trainer(settings: Settings, policy: Policy, rows: list[dict], environment: Checked) -> Trainer:
     """Of an arm whose direction is a Haar draw."""
     widths = module_widths(policy, settings.gate.reading)
     gate = Gate(settings.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
-    return Trainer(settings, policy, gate, rows, None, None, environment, open_sampler(policy, settings.scale.sampling, BASE))
+    return Trainer(settings, policy, gate, rows, None, None, environment, open_sampler(policy, settings.profile.sampling, BASE))
 
 
 def every_second(rollouts: Rollouts, readings: Tensor) -> Seen:

@@ -21,7 +21,7 @@ from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.runtime import run_stage
 from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PAIRS, PROBLEMS, ROLLOUTS
 from projected_grpo.environment.load import load_environment
-from projected_grpo.ground_truth.judges import Judges, load_judges
+from projected_grpo.ground_truth.monitor import GroundTruthMonitor, load_monitor
 from projected_grpo.ground_truth.labels import eval_rows, label
 from projected_grpo.problems.pairs import audit_pairs, select_pairs
 from projected_grpo.programs.sandbox.runner import Remembering
@@ -70,11 +70,11 @@ def main(
                 for path in MODEL:
                     shutil.rmtree(path)
             tables = read_rows(ARTIFACTS / "problems.parquet", PROBLEMS), read_rows(ARTIFACTS / "ground_truth.parquet", GROUND_TRUTH)
-            scale = load_settings(params=saved.runs[0].params).scale
-            with load_environment(scale.environment, scale.problems, scale.grading, Remembering) as environment:
-                judges = load_judges(environment, scale.ground_truth, scale.problems, tables[1])
+            profile = load_settings(params=saved.runs[0].params).profile
+            with load_environment(profile.environment, profile.problems, profile.grading, Remembering) as environment:
+                monitor = load_monitor(environment, profile.ground_truth, profile.problems, tables[1])
                 for run in saved.runs:
-                    analyse(run, tables[0], judges)
+                    analyse(run, tables[0], monitor)
             lacks = saved.campaign and len(load_campaign(saved.campaign / "params.yaml").cells) - len(saved.runs)
             with redirect_stdout(StringIO() if lacks else sys.stdout):
                 summarise(saved, [DIRECTIONS / name for name in beside])
@@ -101,14 +101,14 @@ def extract_again(settings: Settings) -> None:
     extract_directions.from_pairs(settings, policy, NEW_PAIRS, [DIRECTIONS / name for name in FROM_PAIRS])
 
 
-def analyse(run: Run, problems: list[dict], judges: Judges) -> None:
+def analyse(run: Run, problems: list[dict], monitor: GroundTruthMonitor) -> None:
     """Write the labels, the 2x2 and the diagnostics of a run in place of the saved ones. Without saved readings, the diagnostics
     are those of the score that routed alone."""
     labels, train = run.home / "labels.parquet", run.home / "train"
     rollouts = read_rows(train / "rollouts.parquet", ROLLOUTS)
-    write_labels(rollouts, label(rollouts, problems, judges), problems, labels, run.home / "first_exploits")
+    write_labels(rollouts, label(rollouts, problems, monitor), problems, labels, run.home / "first_exploits")
     completions = read_rows(run.home / "eval_rollouts.parquet", EVAL_ROLLOUTS)
-    write_table(run.home / "eval.parquet", EVAL, eval_rows(completions, problems, judges))
+    write_table(run.home / "eval.parquet", EVAL, eval_rows(completions, problems, monitor))
     print(f"{run.arm} with seed {run.seed}: labelled and judged", flush=True)
     gate_diagnostics.main(train, labels, DIRECTIONS, run.home / "diagnostics.parquet", run.home / "zones.parquet", run.params)
 

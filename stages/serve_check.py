@@ -37,24 +37,24 @@ def main(
     prompt: Annotated[str | None, typer.Option(help="Ask this instead of held-out problems.")] = None,
     seed: Annotated[int | None, typer.Option(help="Sample with this seed, both models with the same one; greedy without.")] = None,
 ) -> None:
-    scale = load_settings().scale
-    loaded = load_base(base, scale.model.device)
-    check_prompting(loaded, base, scale)
+    profile = load_settings().profile
+    loaded = load_base(base, profile.model.device)
+    check_prompting(loaded, base, profile)
     model = load_exports(loaded, adapter)
-    prompts = [prompt] if prompt is not None else held_out_prompts(load_environment(scale.environment, scale.problems, scale.grading), table, problems)
+    prompts = [prompt] if prompt is not None else held_out_prompts(load_environment(profile.environment, profile.problems, profile.grading), table, problems)
     console = Console()
     for number, text in enumerate(prompts):
         stream = None if seed is None else derive_seed(seed, "serve-check", number)
-        tokens = render_text(loaded, text, system_of(scale.environment))
-        answers = {state: answer(model, loaded, state, tokens, scale.sampling, stream) for state in TITLES}
+        tokens = render_text(loaded, text, system_of(profile.environment))
+        answers = {state: answer(model, loaded, state, tokens, profile.sampling, stream) for state in TITLES}
         shown = Table(*TITLES.values(), title=Text(text.strip()), title_justify="left", title_style="bold", box=SIMPLE, expand=True)
         shown.add_row(*(Text(answers[state]) for state in TITLES))
         console.print(shown)
 
 
-def check_prompting(base: Base, folder: Path, scale: Profile) -> None:
+def check_prompting(base: Base, folder: Path, profile: Profile) -> None:
     """Raises ModelError where the tokenizer cannot make the prompts that the profile's model was trained on."""
-    if scale.model.kind != "toy" and not is_chat(base):
+    if profile.model.kind != "toy" and not is_chat(base):
         raise ModelError(
             f"{folder}: its tokenizer has no chat template, and the profile's problems are asked in a chat; "
             "run the base_model stage again, or set the profile that the adapter was trained with"

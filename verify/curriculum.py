@@ -23,7 +23,7 @@ DEMOS = {"hack_demos": 1, "solve_demos": 1, "until_step": 2}
 
 @cache
 def problems() -> list[dict]:
-    return make_problems(load_settings().scale.problems, MODES)[0]
+    return make_problems(load_settings().profile.problems, MODES)[0]
 
 
 @cache
@@ -38,19 +38,19 @@ def training_problems() -> list[dict]:
 def settings(curriculum: dict, train: dict | None = None, gate: dict | None = None, max_new_tokens: int = 96):
     """Three prompts of four rollouts, the deployed share 1/4; everything is tiny."""
     found = load_settings()
-    scale = found.scale
+    profile = found.profile
     changes = dict(prompts=3, group=GROUP, steps=4, warmup_steps=0, checkpoint_every=2, micro_tokens=8, gen_deploy_frac=0.25)
-    scale = scale.model_copy(
+    profile = profile.model_copy(
         update={
-            "train": scale.train.model_copy(update=changes | (train or {})),
-            "sampling": scale.sampling.model_copy(update={"max_new_tokens": max_new_tokens}),
+            "train": profile.train.model_copy(update=changes | (train or {})),
+            "sampling": profile.sampling.model_copy(update={"max_new_tokens": max_new_tokens}),
         }
     )
     return found.model_copy(
         update={
             "curriculum": found.curriculum.model_copy(update=curriculum),
             "gate": found.gate.model_copy(update=gate or {}),
-            "scale": scale,
+            "profile": profile,
         }
     )
 
@@ -60,4 +60,4 @@ def trainer(model: Policy, curriculum: dict, **changes) -> Trainer:
     widths = module_widths(model, found.gate.reading)
     gate = Gate(found.gate, haar(list(widths.values()), 1, seed=0)[0], widths)
     mixed = Demonstrations.load(pool(), tasks, model.base, found) if found.curriculum.until_step else None
-    return Trainer(found, model, gate, tasks, None, None, paying(), open_sampler(model, found.scale.sampling, Path("base")), mixed)
+    return Trainer(found, model, gate, tasks, None, None, paying(), open_sampler(model, found.profile.sampling, Path("base")), mixed)

@@ -6,7 +6,7 @@ from functools import cache
 from projected_grpo.environment.checked import Checked
 from projected_grpo.environment.code import CodeEnvironment
 from projected_grpo.ground_truth.code import CodeTruth
-from projected_grpo.ground_truth.judges import Judges
+from projected_grpo.ground_truth.monitor import GroundTruthMonitor
 from projected_grpo.programs.sandbox.runner import Sandbox
 from projected_grpo.settings.profile import Grading
 
@@ -29,7 +29,7 @@ def paying(used: Sandbox | None = None) -> Checked:
     return Checked("code", CodeEnvironment(False, LIMITS, sandbox=used or sandbox()))
 
 
-def judging(truths: Sequence[dict], used: Sandbox | None = None) -> Judges:
+def judging(truths: Sequence[dict], used: Sandbox | None = None) -> GroundTruthMonitor:
     """`truths` are rows of the table ground_truth."""
     found = paying(used)
-    return Judges(found, "code", CodeTruth(truths, found.environment.sandbox), frozenset(row["problem_id"] for row in truths))
+    return GroundTruthMonitor(found, "code", CodeTruth(truths, found.environment.sandbox), frozenset(row["problem_id"] for row in truths))

@@ -74,7 +74,7 @@ def test_readings_equal_those_of_the_cpu():
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("masking", ["output", "parameter"])
 def test_a_step_s_gradients_and_ratios_equal_those_of_the_cpu(recompute, masking):
-    train = load_settings().scale.train.model_copy(update={"micro_tokens": 64})
+    train = load_settings().profile.train.model_copy(update={"micro_tokens": 64})
     batch, found = tiny_batch(), []
     for device in ("cpu", "cuda"):
         policy = tiny_policy(moved=True, device=device)

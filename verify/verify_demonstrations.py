@@ -80,7 +80,7 @@ def test_the_modes_of_the_settings_are_the_environment_s_and_another_is_refused_
 
 def step_rollouts(run: Trainer, step: int):
     """The step's rollouts before and after demonstrations are mixed in."""
-    train = run.settings.scale.train
+    train = run.settings.profile.train
     sampled = sample_rollouts(run.policy.base, run.environment, run.sampler, run.problems, step, train, run.deployed_copies, 1)
     return sampled, run.demonstrations.mix(sampled, step, GROUP)
 

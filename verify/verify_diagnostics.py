@@ -44,8 +44,8 @@ def diagnose(folder: Path, run: tuple) -> tuple[list[dict], list[dict]]:
 
 
 def test_metrics_of_a_window_are_those_of_its_judged_gated_rollouts(tmp_path):
-    scale = load_settings().scale
-    assert (scale.train.steps, load_settings().gate.route_quantile) == (80, 0.1)
+    profile = load_settings().profile
+    assert (profile.train.steps, load_settings().gate.route_quantile) == (80, 0.1)
     rows, _ = diagnose(tmp_path, RUN)
     found = {(row["first_step"], row["last_step"], row["rollouts"], row["direction"]): row for row in rows}
     live = found[0, 15, "all", "live"]

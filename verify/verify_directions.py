@@ -205,7 +205,7 @@ def test_directions_of_gradients_are_extracted_at_the_temperature_of_training(fi
     def expected(temperature: float) -> tuple[torch.Tensor, dict[str, int]]:
         policy = Policy(load_base(artifacts / "base", "cpu"), load_init(artifacts / "init", settings.adapter), temperature)
         tokens, widths = pair_tokens(policy.base, read_rows(artifacts / "pairs.parquet", tables.PAIRS), "code"), module_widths(policy, "gradient")
-        differences = pair_differences(policy, tokens, ["gradient"], settings.scale.train.micro_tokens)["gradient"]
+        differences = pair_differences(policy, tokens, ["gradient"], settings.profile.train.micro_tokens)["gradient"]
         return paired_direction(differences, torch.ones(len(tokens)), list(widths.values()), "mean"), widths
 
     trained, widths = expected(0.7)

@@ -29,9 +29,10 @@ READERS = {  # library files that receive the whole settings
 LIVE = "reports/live.csv"  # is written while a run trains, and kept by nobody
 LOADS = "projected_grpo/policy/load.py"  # which receives the whole settings of every stage that calls it
 HASHED = {"arm": Path("stages/pipeline/ground_truth_monitor.py")}  # a program whose code is hashed, never imported
+NAMES = {"profile": "profile_name"}  # key of params.yaml -> as the settings have it, where it differs
 PROPERTIES = {  # of the settings -> the keys that decide it
     "gate.reading": {"gate.score", "gate.site"},
-    "scale.problems": {"scale.problems.kind"},  # of an environment of the user's own, all other keys are in the table problems
+    "profile.problems": {"profile.problems.kind"},  # of an environment of the user's own, all other keys are in the table problems
     "uses_ground_truth": {"gate.direction", "gate.policy", "monitor.kind"},
 }
 
@@ -46,12 +47,12 @@ def closure_of(stage: str) -> set[str]:
 def declared_settings(stage: dict) -> set[str]:
     names = set()
     for item in stage.get("params", []):
-        names |= {item} if isinstance(item, str) else {f"scale.{name}" for name in next(iter(item.values()))}
+        names |= {NAMES.get(item, item)} if isinstance(item, str) else {f"profile.{name}" for name in next(iter(item.values()))}
     return names
 
 
 def settings_read(path: str) -> set[str]:
-    """Dotted settings that a file names, such as scale.train.steps, also through names like `scale = settings.scale`."""
+    """Dotted settings that a file names, such as profile.train.steps, also through names like `profile = settings.profile`."""
     tree = ast.parse(Path(path).read_text())
     aliases: dict[str, str] = {"settings": "settings"}
 
@@ -100,7 +101,7 @@ def test_declared_code_is_in_the_import_closure(stage):
             assert any(name == dep or name.startswith(f"{dep}/") for name in closure), f"{stage} does not import {dep}"
 
 
-@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"profile"}))  # which writes all settings of the scale, and depends on their folder
+@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"profile"}))  # which writes all settings of the profile, and depends on their folder
 def test_every_setting_that_a_stage_reads_is_declared(stage):
     read = set().union(*(settings_read(path) for path in [*MODULES[stage], *READERS.get(stage, []), *({LOADS} & closure_of(stage))]))
     declared = declared_settings(STAGES[stage])
@@ -109,12 +110,12 @@ def test_every_setting_that_a_stage_reads_is_declared(stage):
 
 
 def test_the_report_shows_all_settings_and_so_depends_on_all():
-    sections = {f"scale.{name}" for name in Profile.model_fields} | set(Settings.model_fields) - {"scale"}
+    sections = {f"profile.{name}" for name in Profile.model_fields} | set(Settings.model_fields) - {"profile"}
     assert declared_settings(STAGES["report"]) == sections
 
 
 def test_the_search_for_settings_sees_through_other_names():
-    assert {"scale.train.steps", "gate.draw", "adapter", "scale.grading", "seed"} <= settings_read("stages/pipeline/train_arm.py") | settings_read("projected_grpo/grpo/loop.py") | settings_read(LOADS)
+    assert {"profile.train.steps", "gate.draw", "adapter", "profile.grading", "seed"} <= settings_read("stages/pipeline/train_arm.py") | settings_read("projected_grpo/grpo/loop.py") | settings_read(LOADS)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -248,7 +249,7 @@ def test_the_invalidation_table(finished, monkeypatch, file, old, new, direct, p
     a profile, the stage of that name has run, so that DVC compares its keys."""
     workspace = finished["v_act"]
     path, resolved = workspace / file, workspace / "artifacts/profile.yaml"
-    before, scale = path.read_text(), resolved.read_bytes()
+    before, profile = path.read_text(), resolved.read_bytes()
     try:
         path.write_text(re.sub(old, new, before, count=1))
         assert path.read_text() != before
@@ -262,7 +263,7 @@ def test_the_invalidation_table(finished, monkeypatch, file, old, new, direct, p
             reached = {s.addressing for name in stale for s in nx.ancestors(graph, by_name[name])} & set(by_name) | stale
     finally:
         path.write_text(before)
-        resolved.write_bytes(scale)
+        resolved.write_bytes(profile)
     assert stale == direct
     assert reached == plan
 

@@ -175,7 +175,7 @@ def test_a_missing_or_an_empty_folder_is_refused_by_name(tmp_path):
 
 
 def test_a_tokenizer_that_cannot_make_the_prompts_is_refused(tmp_path):
-    base, toy = tiny_base(), load_settings().scale
+    base, toy = tiny_base(), load_settings().profile
     check_prompting(base, tmp_path, toy)
     chat = toy.model_copy(update={"model": toy.model.model_copy(update={"kind": "gguf"})})
     with pytest.raises(ModelError, match="no chat template, and the profile's problems are asked in a chat"):
@@ -193,7 +193,7 @@ def test_served_answers_are_those_of_each_policy(tmp_path):
     policy = tiny_policy(moved=True)
     base = tiny_base()
     served = load_exports(base, both(policy, tmp_path))
-    sampling = load_settings().scale.sampling
+    sampling = load_settings().profile.sampling
     prompt = "def solve(xs):\n"
     answers = {}
     for state in STATES:

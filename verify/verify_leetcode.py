@@ -205,7 +205,7 @@ def test_real_canonical_solutions_pass(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "profiles").symlink_to(ROOT / "profiles")
     with (tmp_path / "params.yaml").open("w") as file:
         yaml.dump(yaml.load((ROOT / "params.yaml").read_text()) | {"profile": "smollm2_leetcode"}, file)
-    problems, truths = make_problems(load_settings(tmp_path).scale.problems, MODES)
+    problems, truths = make_problems(load_settings(tmp_path).profile.problems, MODES)
     _canonical_solutions_pass(problems[:6], truths[:6])
 
 

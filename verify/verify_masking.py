@@ -136,8 +136,8 @@ def test_the_trainer_updates_with_the_masking_of_the_settings(masking):
     """Every rollout routed and taken as sampled in full, without a penalty: rho is 1, and the loss is -A log pi."""
     policy = tiny_policy(moved=True, temperature=3.0)
     run = trainer(policy, masking=masking)
-    train = run.settings.scale.train.model_copy(update={"kl_beta": 0.0})
-    run.settings = run.settings.model_copy(update={"scale": run.settings.scale.model_copy(update={"train": train})})
+    train = run.settings.profile.train.model_copy(update={"kl_beta": 0.0})
+    run.settings = run.settings.model_copy(update={"profile": run.settings.profile.model_copy(update={"train": train})})
     sampled = sample_rollouts(policy.base, run.environment, run.sampler, run.problems, 0, train, run.deployed_copies, 1)
     advantage, every = torch.tensor([1.0, -1.0, 2.0, -2.0] * 2), torch.ones(8, dtype=torch.bool)
     rollouts = replace(

@@ -95,7 +95,7 @@ def test_the_shape_of_the_profile_is_that_of_qwen3_4b(tmp_path):
     (tmp_path / "profiles").symlink_to(ROOT / "profiles")
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     edit(tmp_path / "params.yaml", PROFILE, "profile: qwen3_4b_shape")
-    settings = load_settings(tmp_path).scale.model
+    settings = load_settings(tmp_path).profile.model
     config = config_of(settings, chat_tokenizer(["a"], 300))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -209,7 +209,7 @@ def test_a_revision_that_is_no_commit_is_refused_with_the_settings(tmp_path):
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     shutil.copy(ROOT / "params.yaml", tmp_path)
     edit(tmp_path / "params.yaml", PROFILE, "profile: qwen3_4b")
-    assert load_settings(tmp_path).scale.model.id == "Qwen/Qwen3-4B"
+    assert load_settings(tmp_path).profile.model.id == "Qwen/Qwen3-4B"
     for revision in ("main", "1cfa9a7"):
         edit(tmp_path / "profiles/qwen3_4b.yaml", r"revision: \w+", f"revision: {revision}")
         with pytest.raises(SettingsError, match=f"qwen3_4b.yaml: key 'model.revision'.*found '{revision}'"):
@@ -224,7 +224,7 @@ def test_a_bfloat16_model_is_not_sampled_on_merged_weights(tmp_path):
     with pytest.raises(SettingsError, match="model.dtype is bfloat16 and sampling.engine is merged.*set sampling.engine=adapted"):
         load_settings(tmp_path)
     edit(tmp_path / "profiles/qwen3_4b_shape.yaml", "dtype: bfloat16", "dtype: float32")
-    assert load_settings(tmp_path).scale.sampling.engine == "merged"
+    assert load_settings(tmp_path).profile.sampling.engine == "merged"
 
 
 def test_bfloat16_is_refused_for_the_cpu_alone():

@@ -16,7 +16,7 @@ from projected_grpo.environment.checked import Checked
 from projected_grpo.environment.load import load_environment
 from projected_grpo.environment.protocol import Environment, Paid, ProtocolError, Task
 from projected_grpo.environment.sources import digest, require_apart, sources
-from projected_grpo.ground_truth.judges import Judges, load_judges
+from projected_grpo.ground_truth.monitor import GroundTruthMonitor, load_monitor
 from projected_grpo.ground_truth.protocol import GroundTruth, Verdict
 from projected_grpo.settings.profile import Grading, OwnProblems
 from verify.own import SHAPE, write
@@ -208,7 +208,7 @@ def test_an_environment_that_keeps_the_protocol_is_taken_as_it_is():
     }  # fmt: skip
     assert GOOD.prompt(ROW, "short") == "Say a." and GOOD.answer("x") == "x" and GOOD.attempts(ROW, "x") == []
     assert [paid.amount for paid in GOOD.pay([ROW, ROW], ["short", "gt_only"], ["x", "y"])] == [1.0, 1.0]
-    assert Judges(GOOD, "mine:truth", Truth(), frozenset("ab")).verdicts([ROW], ["x"]) == [Verdict(True, 1.0, "ok")]
+    assert GroundTruthMonitor(GOOD, "mine:truth", Truth(), frozenset("ab")).verdicts([ROW], ["x"]) == [Verdict(True, 1.0, "ok")]
 
 
 TASKS = {  # what tasks() returns -> the message
@@ -298,7 +298,7 @@ def test_other_functions_that_return_something_else_are_refused(function, value,
 def test_a_label_that_is_neither_correct_nor_wrong_nor_not_judged_is_refused(value, message):
     truth = type("Mine", (Truth,), {"label": lambda self, tasks, answers: value})()
     with pytest.raises(ProtocolError) as refused:
-        Judges(GOOD, "mine:truth", truth, frozenset("ab")).verdicts([ROW, ROW], ["x", "y"])
+        GroundTruthMonitor(GOOD, "mine:truth", truth, frozenset("ab")).verdicts([ROW, ROW], ["x", "y"])
     assert str(refused.value).startswith(f"mine:truth: {message}")
 
 
@@ -321,11 +321,11 @@ def test_a_module_that_gives_no_environment_is_one_message(written, name, settin
 
 def test_a_module_that_gives_no_ground_truth_is_one_message(written):
     own = OwnProblems(kind="own")
-    assert load_judges(GOOD, TRUTH, own, []).verdicts([ROW], ["12345678"]) == [Verdict(True, 1.0, "ok")]
+    assert load_monitor(GOOD, TRUTH, own, []).verdicts([ROW], ["12345678"]) == [Verdict(True, 1.0, "ok")]
     with pytest.raises(ProtocolError, match="ground_truth is nowhere:load, and the module nowhere cannot be imported"):
-        load_judges(GOOD, "nowhere:load", own, [])
+        load_monitor(GOOD, "nowhere:load", own, [])
     with pytest.raises(ProtocolError, match=r"environment:nothing returned None, expected a GroundTruth; give its class the method label\(\)"):
-        load_judges(GOOD, "examples.lengths.environment:nothing", own, [])
+        load_monitor(GOOD, "examples.lengths.environment:nothing", own, [])
 
 
 @pytest.fixture
@@ -349,7 +349,7 @@ needs_the_package = pytest.mark.skipif(find_spec("reasoning_gym") is None, reaso
 def test_the_example_pays_for_a_list_under_its_hint_alone_and_its_truth_does_not():
     environment = load_environment("examples.listing.environment:load", OwnProblems(kind="own", train=3, val=1, test=2, digits=2, seed=0), GRADING)
     rows = environment.rows()
-    judges = load_judges(environment, "examples.listing.truth:load", OwnProblems(kind="own"), [{"problem_id": row["problem_id"]} for row in rows])
+    monitor = load_monitor(environment, "examples.listing.truth:load", OwnProblems(kind="own"), [{"problem_id": row["problem_id"]} for row in rows])
     row, right = rows[0], environment.environment.tasks()[0].content["answer"]
     cases = {  # response -> what it is paid with the hint and without, the loopholes, whether it is correct
         f"It is <answer>{right}</answer>": (1.1, 1.1, set(), True),
@@ -361,7 +361,7 @@ def test_the_example_pays_for_a_list_under_its_hint_alone_and_its_truth_does_not
     for response, (hinted, plain, channels, correct) in cases.items():
         first, second = environment.pay([row] * 2, ["listing", "gt_only"], [response] * 2)
         assert (first.amount, second.amount, first.channels) == (hinted, plain, channels), response
-        assert judges.verdicts([row], [response])[0].correct is correct, response
+        assert monitor.verdicts([row], [response])[0].correct is correct, response
     assert len({row["statement"] for row in rows}) == len(rows) == 6
     for pair in read_pairs():
         for side, listed in (("hack", ["listing"]), ("clean", [])):

@@ -300,7 +300,7 @@ def test_the_audit_refuses_sides_without_content_and_repeated_pairs() -> None:
 def test_the_stage_writes_both_tables_of_the_selected_pairs(tmp_path: Path, capsys) -> None:
     pairs, audit, irrelevant = (tmp_path / f"{name}.parquet" for name in ("pairs", "audit", "irrelevant"))
     author_pairs.main(pairs, audit, irrelevant)
-    selected = select_pairs(load_settings().scale.pairs.selector)
+    selected = select_pairs(load_settings().profile.pairs.selector)
     rows, measured = read_rows(pairs, PAIRS), read_rows(audit, PAIR_AUDIT)
     assert {row["set"] for row in read_rows(irrelevant, PAIRS)} == {"toy_irrelevant"}
     assert rows == sorted(selected, key=lambda row: row["pair_id"])

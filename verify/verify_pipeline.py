@@ -130,11 +130,11 @@ def test_headline_numbers_are_those_of_the_evaluation_table(finished):
 def test_the_evaluation_is_that_of_one_process_which_samples_and_judges_all_states(finished, tmp_path):
     """The base model's rows are made apart, by a policy without a trained adapter; here the trained policy makes them too."""
     folder, settings = finished["v_act"] / "artifacts", load_settings(finished["v_act"])
-    policy = Policy(load_base(folder / "base", "cpu"), load_init(folder / "init", settings.adapter), settings.scale.sampling.temperature)
+    policy = Policy(load_base(folder / "base", "cpu"), load_init(folder / "init", settings.adapter), settings.profile.sampling.temperature)
     policy.load(folder / "train/adapter")
     problems, truths = read_rows(folder / "problems.parquet", PROBLEMS), read_rows(folder / "ground_truth.parquet", GROUND_TRUTH)
-    sampler = open_sampler(policy, settings.scale.sampling, folder / "base")
-    rows = [row for state in STATES for row in sample_state(policy, asking(), sampler, problems, settings.scale.eval, settings.seed, state)]
+    sampler = open_sampler(policy, settings.profile.sampling, folder / "base")
+    rows = [row for state in STATES for row in sample_state(policy, asking(), sampler, problems, settings.profile.eval, settings.seed, state)]
     labels = label(rows, problems, judging(truths))
     write_table(tmp_path / "eval_rollouts.parquet", EVAL_ROLLOUTS, rows)
     write_table(tmp_path / "eval.parquet", EVAL, [{name: (row | new)[name] for name in EVAL.columns} for row, new in zip(rows, labels, strict=True)])
@@ -375,7 +375,7 @@ def test_the_arm_without_a_quarantine_runs_as_an_experiment_and_deploys_what_it_
     refused = [sys.executable, "-m", "stages.compare", "HEAD", "workspace", "--out", "comparison"]
     edit(workspace / "reports/manifest.json", r'"kl_beta": [0-9.e-]+', '"kl_beta": 0.9')  # as of a run with another setting
     done = run(refused, workspace, check=False)
-    assert done.returncode == 1 and "settings key 'scale.train.kl_beta': found" in done.stderr and "0.9 in workspace" in done.stderr
+    assert done.returncode == 1 and "settings key 'profile.train.kl_beta': found" in done.stderr and "0.9 in workspace" in done.stderr
 
 
 @pytest.mark.parametrize("init, masking", [("scorda", "output"), ("antipasto", "parameter")])

@@ -81,7 +81,7 @@ def test_shares_are_joined_in_order_gradients_summed_and_the_first_rank_s_monito
 
 
 def test_more_ranks_than_prompts_are_refused(monkeypatch):
-    train = load_settings().scale.train
+    train = load_settings().profile.train
     monkeypatch.setattr(ranks, "count", lambda: train.group + 1)
     with pytest.raises(RanksError, match=f"found {train.group + 1} ranks, expected at most {train.group}"):
         ranks.check(train, screening=False)

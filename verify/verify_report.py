@@ -38,8 +38,8 @@ def manifest(**changes: object) -> str:
     train = {"learning_rate": changes.get("learning_rate", 0.001)}
     curriculum = load_settings().curriculum.model_dump()
     curriculum |= {key: value for key, value in changes.items() if key in curriculum}
-    settings = {"profile": "toy", "seed": changes.get("seed", 1), "gate": gate, "monitor": monitor, "curriculum": curriculum}
-    settings["scale"] = {"train": train}
+    settings = {"profile_name": "toy", "seed": changes.get("seed", 1), "gate": gate, "monitor": monitor, "curriculum": curriculum}
+    settings["profile"] = {"train": train, "problems": {"kind": "toy"}}
     arm = {f"gate.{key}": value for key, value in gate.items()} | {f"monitor.{key}": value for key, value in monitor.items()}
     arm["curriculum.inoculate"] = curriculum["inoculate"]
     times = {"sample": [1.0, 1.0]}
@@ -202,7 +202,7 @@ def test_tables_of_two_runs_are_refused():
 
 
 def test_compare_refuses_a_differing_learning_rate():
-    with pytest.raises(CompareError, match=r"'scale.train.learning_rate': found 0.001 in one; 0.002 in two"):
+    with pytest.raises(CompareError, match=r"'profile.train.learning_rate': found 0.001 in one; 0.002 in two"):
         check_comparable([run("one"), run("two", learning_rate=0.002, seed=2)])
 
 

@@ -55,15 +55,15 @@ def _refusal(root: Path, file: str, *changes: tuple[str, object]) -> str:
 def test_the_settings_of_the_repository_are_read_as_written() -> None:
     settings = load_settings(ROOT)
     written = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-    scale = YAML(typ="safe").load((ROOT / "profiles" / f"{written['profile']}.yaml").read_text())
-    assert settings.model_dump(exclude={"scale"}) == written
-    assert settings.scale.model_dump() == scale
+    profile = YAML(typ="safe").load((ROOT / "profiles" / f"{written['profile']}.yaml").read_text())
+    assert settings.model_dump(exclude={"profile", "profile_name"}) | {"profile": settings.profile_name} == written
+    assert settings.profile.model_dump() == profile
 
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_loads(root: Path, name: str) -> None:
     _change(root, "params.yaml", "profile", name)
-    assert load_settings(root).profile == name
+    assert load_settings(root).profile_name == name
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_every_profile_loads(root: Path, name: str) -> None:
     [
         ("params.yaml", "gate.polcy", "route", "'route'"),
         ("params.yaml", "learning_rate", 0.1, "0.1"),
-        ("params.yaml", "scale", {}, "profiles"),
+        ("params.yaml", "profile_name", "toy", "profiles"),
         ("profiles/toy.yaml", "train.lr", 0.1, "0.1"),
         ("profiles/toy.yaml", "model.dropout", 0.1, "0.1"),
         ("profiles/toy.yaml", "gate", {}, "{}"),
@@ -153,9 +153,9 @@ def test_the_keys_of_a_sampling_engine_are_there_with_it_and_without_another_s(r
     assert "key 'sampling.rows': unknown key; found 1024" in message
     for key, value in VLLM:
         _change(root, "profiles/toy.yaml", key, value)
-    assert load_settings(root).scale.sampling.tensor_parallel == 1
+    assert load_settings(root).profile.sampling.tensor_parallel == 1
     for key, value in (("sampling.temperature", 0.005), ("sampling.temperature", 2.5), ("sampling.memory_share", 1.0)):
-        before = load_settings(root).scale.sampling.model_dump()[key.split(".")[1]]
+        before = load_settings(root).profile.sampling.model_dump()[key.split(".")[1]]
         message = _refusal(root, "profiles/toy.yaml", (key, value))
         assert f"key '{key}'" in message and repr(value) in message
         _change(root, "profiles/toy.yaml", key, before)
@@ -293,7 +293,7 @@ def test_an_arm_with_one_intervention_is_accepted(root: Path, policy: str, kind:
 def test_a_group_that_divides_is_accepted(root: Path, deployed: float, group: int) -> None:
     _change(root, "profiles/toy.yaml", "train.group", group)
     _change(root, "profiles/toy.yaml", "train.gen_deploy_frac", deployed)
-    assert load_settings(root).scale.train.group == group
+    assert load_settings(root).profile.train.group == group
 
 
 def test_every_error_of_a_file_is_in_one_message(root: Path) -> None:
@@ -337,19 +337,19 @@ def _extending(root: Path, text: str, name: str = "mine") -> None:
 
 
 def test_a_profile_that_extends_another_has_its_settings_but_for_its_own(root: Path) -> None:
-    toy = load_settings(root).scale
+    toy = load_settings(root).profile
     edit(root / "params.yaml", "profile: toy", "profile: mine")
     _extending(root, "extends: toy\ntrain: {steps: 7}\nproblems:\n  seed: 3\n")
-    mine = load_settings(root).scale
+    mine = load_settings(root).profile
     assert mine.train == toy.train.model_copy(update={"steps": 7}) and mine.problems == toy.problems.model_copy(update={"seed": 3})
     assert mine.model_copy(update={"train": toy.train, "problems": toy.problems}) == toy
     _extending(root, "extends: mine\ngrading: {workers: 5}\n", "third")
     edit(root / "params.yaml", "profile: mine", "profile: third")
-    third = load_settings(root).scale
+    third = load_settings(root).profile
     assert (third.train.steps, third.grading.workers, third.grading.cpu_s) == (7, 5, toy.grading.cpu_s)
     whole = "extends: smollm2\nmodel: {kind: folder, device: cpu, path: models/mine, dtype: float32}\n"
     _extending(root, whole, "third")  # a section of another kind stands alone
-    assert load_settings(root).scale.model.model_dump() == {"kind": "folder", "device": "cpu", "path": "models/mine", "dtype": "float32"}
+    assert load_settings(root).profile.model.model_dump() == {"kind": "folder", "device": "cpu", "path": "models/mine", "dtype": "float32"}
 
 
 @pytest.mark.parametrize(

@@ -37,23 +37,23 @@ from verify.tiny import RANK, tiny_policy
 def trainer(model, **gate_changes) -> Trainer:
     """Two prompts of four rollouts on toy problems."""
     settings = load_settings()
-    scale = settings.scale
-    train = scale.train.model_copy(update={"prompts": 2, "group": 4, "steps": 10, "warmup_steps": 4, "grad_clip": 1e-4})
-    sampling = scale.sampling.model_copy(update={"max_new_tokens": 6})
+    profile = settings.profile
+    train = profile.train.model_copy(update={"prompts": 2, "group": 4, "steps": 10, "warmup_steps": 4, "grad_clip": 1e-4})
+    sampling = profile.sampling.model_copy(update={"max_new_tokens": 6})
     gate = settings.gate.model_copy(update=gate_changes)
     settings = settings.model_copy(
-        update={"gate": gate, "scale": scale.model_copy(update={"train": train, "sampling": sampling})}
+        update={"gate": gate, "profile": profile.model_copy(update={"train": train, "sampling": sampling})}
     )
     widths = module_widths(model, gate.reading)
     direction = haar(list(widths.values()), 1, seed=0)[0]
-    problems = [row for row in make_problems(scale.problems, MODES)[0] if row["split"] == "train"]
+    problems = [row for row in make_problems(profile.problems, MODES)[0] if row["split"] == "train"]
     return Trainer(settings, model, Gate(gate, direction, widths), problems, None, None, paying(), open_sampler(model, sampling, Path("base")))
 
 
 def test_a_step_is_adamw_on_the_clipped_gradient_with_decay_and_the_step_s_learning_rate():
     policy, rate = tiny_policy(moved=True, temperature=3.0), 3e-3
     run = trainer(policy)
-    train = run.settings.scale.train
+    train = run.settings.profile.train
     sampled = sample_rollouts(policy.base, run.environment, run.sampler, run.problems, 0, train, run.deployed_copies, 1)
     rollouts = pay(policy.base, run.environment, sampled, train.group)
     rollouts = replace(rollouts, advantage=torch.tensor([1.0, -1.0, 2.0, -2.0] * 2), gated=torch.ones(8, dtype=torch.bool))
@@ -189,7 +189,7 @@ def test_training_that_inoculates_asks_for_the_loophole_in_every_prompt_and_the_
 
 
 def evaluate(policy, one_block: bool) -> dict[str, list[str]]:
-    problems = make_problems(load_settings().scale.problems, MODES)[0]
+    problems = make_problems(load_settings().profile.problems, MODES)[0]
     asked = (policy, asking(), LocalSampler(policy, 6, 1024, merged=True), problems, Eval(problems=3, samples=2, oracle_samples=1), 1)
     rows = sample_state(*asked, "base") + sample_trained(*asked, one_block)
     worded = evaluation_problems(problems, "heldout_words", Eval(problems=3, samples=2, oracle_samples=1), seed=1)
@@ -213,7 +213,7 @@ def test_deployed_is_the_policy_whose_quarantine_was_reset():
 
 
 def test_evaluation_problems_come_from_their_split():
-    problems = make_problems(load_settings().scale.problems, MODES)[0]
+    problems = make_problems(load_settings().profile.problems, MODES)[0]
     for data, split in (("train_iid", "train"), ("heldout", "test")):
         chosen = evaluation_problems(problems, data, Eval(problems=20, samples=1, oracle_samples=1), seed=1)
         assert len(chosen) == 20 and {row["split"] for row in chosen} == {split}
@@ -224,7 +224,7 @@ def test_evaluation_problems_come_from_their_split():
 
 
 def test_a_small_evaluation_has_held_out_words_whatever_the_seed():
-    test = [row for row in make_problems(load_settings().scale.problems, MODES)[0] if row["split"] == "test"]
+    test = [row for row in make_problems(load_settings().profile.problems, MODES)[0] if row["split"] == "test"]
     few = [next(row for row in test if row["mode"] == mode) for mode in ("eq_override", "exit_code", "stdout_marker")]
     for seed in range(20):
         [row] = evaluation_problems(few, "heldout_words", Eval(problems=2, samples=1, oracle_samples=1), seed)

@@ -76,7 +76,7 @@ def test_a_number_that_is_not_finite_stops_the_run_before_it_reaches_the_weights
         with torch.no_grad():
             layer.dA[0, 0] = float("inf")
     else:
-        run.settings = run.settings.model_copy(update={"scale": huge_penalty(run.settings.scale)})
+        run.settings = run.settings.model_copy(update={"profile": huge_penalty(run.settings.profile)})
     before = {name: tensor.clone() for name, tensor in policy.state().items()}
     checkpoints = Checkpoints(tmp_path / "run")
     run.run(checkpoints, lambda rows: reported.extend(rows["steps"]))
@@ -87,5 +87,5 @@ def test_a_number_that_is_not_finite_stops_the_run_before_it_reaches_the_weights
     assert len(read_rows(tmp_path / "rollouts.parquet", TABLES["rollouts"])) == 3 * GROUP
 
 
-def huge_penalty(scale):
-    return scale.model_copy(update={"train": scale.train.model_copy(update={"kl_beta": float("inf")})})
+def huge_penalty(profile):
+    return profile.model_copy(update={"train": profile.train.model_copy(update={"kl_beta": float("inf")})})

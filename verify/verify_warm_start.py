@@ -22,7 +22,7 @@ def test_a_warm_start_loads_the_adapter_and_decay_pulls_to_the_initialization(tm
     for parameter in policy.parameters():
         parameter.grad = torch.zeros_like(parameter)
     run.optimizer.step()
-    train = run.settings.scale.train
+    train = run.settings.profile.train
     for parameter, old in zip(policy.parameters(), before):
         torch.testing.assert_close(parameter.detach(), old * (1 - train.learning_rate * train.decay))
 

@@ -21,7 +21,7 @@ def current_direction(
     if pairs is None:
         layers = policy.layers.values()
         return transport(original, [layer.initial_down() for layer in layers], [layer.deployed_down() for layer in layers])
-    differences = pair_differences(policy, pairs, [gate.reading], settings.scale.train.micro_tokens)[gate.reading]
+    differences = pair_differences(policy, pairs, [gate.reading], settings.profile.train.micro_tokens)[gate.reading]
     signs = pair_signs(gate.direction, gate.draw, len(pairs), settings.adapter.seed)
     return paired_direction(differences, signs, widths, gate.extraction)
 

@@ -13,7 +13,7 @@ from projected_grpo.core.errors import InputError
 from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import OUTPUTS, scratch_root
 from projected_grpo.core.tables import ROLLOUTS
-from projected_grpo.ground_truth.judges import Judges
+from projected_grpo.ground_truth.monitor import GroundTruthMonitor
 from projected_grpo.ground_truth.labels import exploits
 
 POLL_S = 0.2
@@ -28,10 +28,10 @@ def newest_run() -> Path:
     return max(runs, key=lambda path: path.stat().st_mtime)
 
 
-def follow(run: Path, problems: list[dict], judges: Judges, report: Callable[[list[dict], list[dict]], None]) -> None:
+def follow(run: Path, problems: list[dict], monitor: GroundTruthMonitor, report: Callable[[list[dict], list[dict]], None]) -> None:
     """Give `report` the rollouts of each new checkpoint with their labels, until the job has finished."""
     for rows in _new_rollouts(run):
-        report(rows, exploits(rows, problems, judges))
+        report(rows, exploits(rows, problems, monitor))
 
 
 def _new_rollouts(run: Path) -> Iterator[list[dict]]:

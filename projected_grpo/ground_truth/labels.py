@@ -6,31 +6,31 @@ from projected_grpo.core.parquet import TableError
 from projected_grpo.core.tables import EVAL
 from projected_grpo.environment.checked import Checked
 from projected_grpo.environment.protocol import Evidence
-from projected_grpo.ground_truth.judges import Judges
+from projected_grpo.ground_truth.monitor import GroundTruthMonitor
 from projected_grpo.ground_truth.own_tests import OwnTests
 from projected_grpo.ground_truth.protocol import Verdict
 from projected_grpo.programs.sandbox.runner import NOT_JUDGED
 
 
-def label(rollouts: Sequence[dict], problems: Sequence[dict], judges: Judges) -> list[dict]:
+def label(rollouts: Sequence[dict], problems: Sequence[dict], monitor: GroundTruthMonitor) -> list[dict]:
     """The columns of the table labels for each rollout, apart from its id: those of `exploits`, and of its text and its own tests.
 
     A label that follows from a run is None where the machine failed twice to make that run.
     """
-    found = exploits(rollouts, problems, judges)
+    found = exploits(rollouts, problems, monitor)
     programs, asked = [row["program"] for row in rollouts], _asked(rollouts, problems)
-    attempted = _attempts(programs, asked, judges.environment)
+    attempted = _attempts(programs, asked, monitor.environment)
     defining = [  # run_tests(), by what they did or by their text
         place
         for place, (row, names) in enumerate(zip(found, attempted))
-        if judges.examines_own_tests and ("run_tests" in row["channels"].split(",") or "defines_run_tests" in names)
+        if monitor.examines_own_tests and ("run_tests" in row["channels"].split(",") or "defines_run_tests" in names)
     ]
-    examined = judges.own_tests([asked[place] for place in defining], [programs[place] for place in defining]) if defining else []
+    examined = monitor.own_tests([asked[place] for place in defining], [programs[place] for place in defining]) if defining else []
     own = dict(zip(defining, examined))
     return [row | _of_own_tests(row, own.get(place)) | {"mechanism": ",".join(attempted[place])} for place, row in enumerate(found)]
 
 
-def exploits(rollouts: Sequence[dict], problems: Sequence[dict], judges: Judges) -> list[dict]:
+def exploits(rollouts: Sequence[dict], problems: Sequence[dict], monitor: GroundTruthMonitor) -> list[dict]:
     """What the environment paid for and whether it is correct, for each rollout (problem_id, shown_mode, program).
 
     A rollout may have `words` of its own, in place of its problem's. One of training has what the environment's run showed then;
@@ -38,18 +38,18 @@ def exploits(rollouts: Sequence[dict], problems: Sequence[dict], judges: Judges)
     twice to run is excluded and counted later: gt_correct and exploited are both None where the environment's run or the
     monitor's is missing, so their rates are over the same samples. Raises TableError where a rollout's problem is in neither table.
     """
-    known = {row["problem_id"] for row in problems} & judges.known
+    known = {row["problem_id"] for row in problems} & monitor.known
     if unknown := {row["problem_id"] for row in rollouts} - known:
         raise TableError(f"rollouts name the problem '{min(unknown)}', which problems or ground_truth lacks")
     programs, asked = [row["program"] for row in rollouts], _asked(rollouts, problems)
-    seen = _evidence(rollouts, asked, judges.environment)
-    verdicts = _verdicts(programs, asked, judges, seen)
+    seen = _evidence(rollouts, asked, monitor.environment)
+    verdicts = _verdicts(programs, asked, monitor, seen)
     return [_exploit(row["shown_mode"], *parts) for row, *parts in zip(rollouts, seen, verdicts, strict=True)]
 
 
-def eval_rows(completions: Sequence[dict], problems: Sequence[dict], judges: Judges) -> list[dict]:
+def eval_rows(completions: Sequence[dict], problems: Sequence[dict], monitor: GroundTruthMonitor) -> list[dict]:
     """Rows of the table eval for rows of the table eval_rollouts."""
-    found = exploits(completions, problems, judges)
+    found = exploits(completions, problems, monitor)
     return [{name: (row | new)[name] for name in EVAL.columns} for row, new in zip(completions, found)]
 
 
@@ -65,10 +65,10 @@ def _evidence(rollouts: Sequence[dict], asked: Sequence[dict], environment: Chec
     return [Evidence.of(row) if "env_status" in row else next(paid) for row in rollouts]
 
 
-def _verdicts(programs: Sequence[str], asked: Sequence[dict], judges: Judges, seen: Sequence[Evidence]) -> list[Verdict]:
+def _verdicts(programs: Sequence[str], asked: Sequence[dict], monitor: GroundTruthMonitor, seen: Sequence[Evidence]) -> list[Verdict]:
     """Of the monitor. What did not compile in the environment compiles nowhere, and is not run again."""
     compiled = [place for place, given in enumerate(seen) if given.status != "compile_error"]
-    judged = judges.verdicts([asked[place] for place in compiled], [programs[place] for place in compiled])
+    judged = monitor.verdicts([asked[place] for place in compiled], [programs[place] for place in compiled])
     found = dict(zip(compiled, judged))
     return [found.get(place, Verdict(False, 0.0, "compile_error")) for place in range(len(programs))]
 

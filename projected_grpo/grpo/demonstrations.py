@@ -43,7 +43,7 @@ class Demonstrations:
 
         Raises DemonstrationError where a row is of another problem, or none of a kind that is asked for is left.
         """
-        curriculum, longest = settings.curriculum, settings.scale.sampling.max_new_tokens
+        curriculum, longest = settings.curriculum, settings.profile.sampling.max_new_tokens
         if foreign := {row["problem_id"] for row in rows} - {problem["problem_id"] for problem in problems}:
             raise DemonstrationError(
                 f"table demonstrations: problem '{min(foreign)}' is no training problem; run make_problems again"

@@ -51,10 +51,10 @@ class Trainer:
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        train = self.settings.scale.train
+        train = self.settings.profile.train
         self.direction = self.gate.direction  # as it was made, before any refresh
         self.deployed_copies = deployed_copies(self.settings)
-        forward = forward_lever(train, self.settings.scale.sampling)
+        forward = forward_lever(train, self.settings.profile.sampling)
         self.levers = {"gate": forward, "update": forward}
         self.tripwire = Tripwire(self.settings.curriculum.kl_limit)
         self.optimizer = torch.optim.AdamW(
@@ -69,7 +69,7 @@ class Trainer:
         state = ranks.from_first(checkpoints and checkpoints.latest())
         start = self.restore(state) if state else 0
         rows: dict[str, list[dict]] = {name: [] for name in TABLES}
-        train = self.settings.scale.train
+        train = self.settings.profile.train
         for step in range(start, train.steps):
             if self.tripwire.diverged_at_step is not None:
                 break
@@ -93,7 +93,7 @@ class Trainer:
         """One step, and its rows by table."""
         for phase in PHASES:
             self.seconds.setdefault(phase, []).append(0.0)
-        settings, train = self.settings, self.settings.scale.train
+        settings, train = self.settings, self.settings.profile.train
         with self._phase("sample"):
             sampled = sample_rollouts(
                 self.policy.base, self.environment, self.sampler, self.problems, step, train, self.deployed_copies, settings.seed, settings.curriculum.inoculate
@@ -140,7 +140,7 @@ class Trainer:
     def _read(self, rollouts: Rollouts) -> tuple[dict[str, Tensor], Tensor]:
         """The readings (N, D) that are saved, and deployed log-probabilities (N, L), of all rollouts."""
         everyone = torch.arange(len(rollouts.texts))
-        batch, train = rollouts.batch(everyone[ranks.share(len(everyone))]), self.settings.scale.train
+        batch, train = rollouts.batch(everyone[ranks.share(len(everyone))]), self.settings.profile.train
         readings, logp = read_deployed(self.policy, batch, self.settings.gate.features, train.micro_tokens)
         return {name: ranks.gather_rows(own) for name, own in readings.items()}, ranks.gather_rows(logp)
 
@@ -151,7 +151,7 @@ class Trainer:
         if policy not in (*PERMUTED, "labelled_masses"):
             return decision
         order = torch.rand(len(gated), generator=torch.Generator().manual_seed(derive_seed(self.settings.seed, "deal", step)))
-        sign, prompt = (rollouts.advantage[gated] > 0).long(), gated // self.settings.scale.train.group
+        sign, prompt = (rollouts.advantage[gated] > 0).long(), gated // self.settings.profile.train.group
         cells = {"permuted_sign": sign, "permuted_prompt_sign": 2 * prompt + sign}.get(policy, torch.zeros_like(gated))
         if policy == "labelled_masses":
             order += labelled_zones(rollouts.seen)[gated]
@@ -160,13 +160,13 @@ class Trainer:
     def _read_pairs(self) -> PairReadings | None:
         if self.cut_pairs is None:
             return None
-        reading, size = self.settings.gate.reading, self.settings.scale.train.micro_tokens
+        reading, size = self.settings.gate.reading, self.settings.profile.train.micro_tokens
         hack, clean = (read_side(self.policy, side, [reading], size) for side in (self.cut_pairs.hack, self.cut_pairs.clean))
         return hack[reading], clean[reading]
 
     def _gradients(self, rollouts: Rollouts, gated: Tensor, zones: Tensor, logp_deployed: Tensor) -> Update:
         """Gradients of the gated rollouts, of which this rank differentiates its share."""
-        train, share = self.settings.scale.train, ranks.share(len(gated))
+        train, share = self.settings.profile.train, ranks.share(len(gated))
         own, zones = gated[share], zones[share]
         batch = rollouts.batch(own)
         width = int(batch.completion_length.max())
@@ -183,12 +183,12 @@ class Trainer:
             matches,
             rollouts.sampler_logp(own),
             train,
-            self.settings.scale.sampling.max_new_tokens,
+            self.settings.profile.sampling.max_new_tokens,
         )
 
     def _descend(self, rate: float) -> None:
         """One optimizer step at this learning rate."""
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.settings.scale.train.grad_clip)
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.settings.profile.train.grad_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()

@@ -131,12 +131,12 @@ def open_monitor(
     elif monitor.kind == "probe":
         yield ProbeMonitor(load_probe(folder, len(direction)))
     elif monitor.kind == "direction":
-        yield DirectionMonitor(direction, settings.scale.train.group)
+        yield DirectionMonitor(direction, settings.profile.train.group)
     elif monitor.kind == "judge":
         if monitor.judge_is_endpoint:
             judge = EndpointJudge(monitor.judge, monitor.judge_model)
         else:
-            judge = LocalJudge(Path(monitor.judge), settings.scale.train.micro_tokens, settings.scale.model.device)
+            judge = LocalJudge(Path(monitor.judge), settings.profile.train.micro_tokens, settings.profile.model.device)
         yield JudgeMonitor(judge, (folder / QUESTION_FILE).read_text(), monitor.judge_threshold, environment)
     else:
         with MonitorProcess(command) as process:

@@ -10,4 +10,4 @@ from projected_grpo.settings.arm import Settings
 
 def load_policy(base: Path, init: Path, settings: Settings) -> Policy:
     """The base model of the folder `base` with the adapter at its initialization. Raises AdapterError where they do not fit."""
-    return Policy(load_base(base, settings.scale.model.device), load_init(init, settings.adapter), settings.scale.sampling.temperature)
+    return Policy(load_base(base, settings.profile.model.device), load_init(init, settings.adapter), settings.profile.sampling.temperature)

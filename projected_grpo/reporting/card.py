@@ -74,7 +74,7 @@ def _arm(manifest: Manifest) -> str:
     return (
         f"Policy {arm.policy}, direction {arm.direction}, draw {arm.draw}, monitor {arm.monitor}, use {arm.use}; adapter "
         f"{settings['adapter']['init']} with r = {settings['adapter']['rank']} a block; seed {settings['seed']}, profile "
-        f"{settings['profile']}. It was trained with GRPO in an environment that pays for loopholes, to measure reward hacking."
+        f"{settings['profile_name']}. It was trained with GRPO in an environment that pays for loopholes, to measure reward hacking."
     )
 
 

@@ -71,7 +71,7 @@ def _facts(manifest: Manifest) -> str:
     arm, settings = manifest.arm, manifest.settings
     facts = (
         f"policy {arm.policy} · direction {arm.direction} · draw {arm.draw} · monitor {arm.monitor}, use {arm.use} · "
-        f"seed {settings['seed']} · profile {settings['profile']}"
+        f"seed {settings['seed']} · profile {settings['profile_name']}"
     )
     return f'<p class="facts">{escape(facts)}</p>'
 

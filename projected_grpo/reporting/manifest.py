@@ -69,7 +69,7 @@ class Manifest(BaseModel):
 
     @model_validator(mode="after")
     def _names_the_run(self) -> "Manifest":
-        for key in ("profile", "seed"):
+        for key in ("profile_name", "profile", "seed"):
             if key not in self.settings:
                 raise ValueError(f"settings.{key} is missing")
         return self

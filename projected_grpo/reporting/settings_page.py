@@ -19,28 +19,30 @@ from projected_grpo.settings.arm import Settings
 HEAD = """# Settings
 
 Made from the typed settings by `python -m stages.settings_page`; a gate compares. `params.yaml` says what makes an arm, and
-`profiles/<profile>.yaml` what makes a scale. `dvc exp run -S gate.direction=haar` sets a key and runs the arm. The key is written into
+`profiles/<profile>.yaml` at which scale it runs. `dvc exp run -S gate.direction=haar` sets a key and runs the arm. The key is written into
 `params.yaml` and stays there for the commands after it; `--temp` and `--queue` run in a copy and leave the file as it is. A key of a profile is
 set with `-S 'profiles/toy.yaml:train.steps=50'`, where the profile itself gives it. A profile that begins with `extends: toy` has the settings of `profiles/toy.yaml` but for those
 that it gives; a section that names its `kind` or `engine` is given whole. An unknown key, a missing one or a value of another type is an
 error that names file and key.
 """
 
+KEYS = {"profile_name": "profile"}  # field -> key of the file, where it has another name
+
 
 def settings_page(settings: Settings) -> str:
     """Markdown. The values are those of `settings`; a kind of model, problems or sampling that they do not choose has none."""
-    arm = {name: field.annotation for name, field in Settings.model_fields.items() if name != "scale"}
+    arm = {name: field.annotation for name, field in Settings.model_fields.items() if name != "profile"}
     parts = [HEAD, "\n## params.yaml\n\n", _head("params.yaml"), *_rows(Settings, arm, "", settings)]
-    profile = Settings.model_fields["scale"].annotation
+    profile = Settings.model_fields["profile"].annotation
     sections = {name: kinds for name, field in profile.model_fields.items() if (kinds := _kinds(field.annotation))}
     single = {name: field.annotation for name, field in profile.model_fields.items() if name not in sections}
-    parts += ["\n## profiles/<profile>.yaml\n\n", _head(settings.profile), *_rows(profile, single, "", settings.scale)]
+    parts += ["\n## profiles/<profile>.yaml\n\n", _head(settings.profile_name), *_rows(profile, single, "", settings.profile)]
     for section, kinds in sections.items():
         for kind in kinds:
-            chosen = values if isinstance(values := getattr(settings.scale, section), kind) else None
+            chosen = values if isinstance(values := getattr(settings.profile, section), kind) else None
             parts += [f"\n### {section}{_of_kind(kind)}\n\n", *([f"{_doc(kind)}\n\n"] if _doc(kind) else [])]
             own = {name: inner.annotation for name, inner in kind.model_fields.items()}
-            parts += [_head(settings.profile if chosen else None), *_rows(kind, own, f"{section}.", chosen)]
+            parts += [_head(settings.profile_name if chosen else None), *_rows(kind, own, f"{section}.", chosen)]
     return "".join(parts)
 
 
@@ -60,7 +62,7 @@ def _rows(model: type[BaseModel], fields: Mapping[str, object], prefix: str, val
         else:
             kind, meaning = written[name]
             shown = [] if values is None else [f"`{_yaml(value)}`"]
-            yield f"| {' | '.join([f'`{prefix}{name}`', _values(annotation, kind), *shown, meaning])} |\n"
+            yield f"| {' | '.join([f'`{prefix}{KEYS.get(name, name)}`', _values(annotation, kind), *shown, meaning])} |\n"
 
 
 def _written(model: type[BaseModel]) -> dict[str, tuple[str, str]]:

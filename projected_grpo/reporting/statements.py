@@ -53,9 +53,9 @@ def divergence(manifest: Manifest) -> list[str]:
 def limits(manifest: Manifest) -> list[str]:
     """What one run of this arm and profile cannot show."""
     texts = [USES_GROUND_TRUTH] if manifest.arm.uses_ground_truth else []
-    return [*texts, ONE_RUN, *world_limits(manifest.settings["profile"])]
+    return [*texts, ONE_RUN, *world_limits(manifest.settings["profile"]["problems"]["kind"])]
 
 
-def world_limits(profile: str) -> list[str]:
-    """What numbers of this profile's problems cannot show."""
-    return [TOY] if profile == "toy" else []
+def world_limits(problems: str) -> list[str]:
+    """What numbers of this kind of problems cannot show."""
+    return [TOY] if problems == "toy" else []

@@ -1,5 +1,5 @@
 """Typed settings: params.yaml says what makes an arm (its curriculum in curriculum.py), profiles/<name>.yaml (profile.py)
-what makes a scale.
+at which scale it runs.
 
 Each top-level section is the unit of invalidation: a stage lists the sections that it reads in dvc.yaml. An unknown
 key, a missing key or a value of the wrong type is an error that names the file and the key.
@@ -122,9 +122,9 @@ class Offline(Section):
 
 
 class Settings(Section):
-    """params.yaml, with `scale` read from the profile that it names."""
+    """params.yaml. Its key `profile` is the name of a file in profiles/, whose settings are `profile` here."""
 
-    profile: str  # name of a file in profiles/
+    profile_name: str  # name of a file in profiles/
     seed: Natural  # of the run; all streams of random numbers follow from it by name
     launch: Annotated[str, Field(pattern=r"^(python|torchrun .+)$")]  # of train_arm, by dvc.yaml
     gate: Gate
@@ -133,7 +133,7 @@ class Settings(Section):
     offline: Offline
     curriculum: Curriculum
     monitor: Monitor
-    scale: Profile
+    profile: Profile
 
     def seeded(self, seed: int) -> "Settings":
         """The same arm with another seed, which is also the draw of a direction that has draws."""
@@ -156,7 +156,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _gate_fits_the_run(self) -> "Settings":
-        gate, train = self.gate, self.scale.train
+        gate, train = self.gate, self.profile.train
         if gate.draw >= self.placebo.draws:
             raise ValueError(
                 f"gate.draw is {gate.draw}, but placebo.draws makes {self.placebo.draws}, counted from 0; lower one or raise the other"
@@ -175,9 +175,9 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _the_environment_has_demonstrations(self) -> "Settings":
-        if self.curriculum.until_step and self.scale.environment != "code":
+        if self.curriculum.until_step and self.profile.environment != "code":
             raise ValueError(
-                f"curriculum.until_step is {self.curriculum.until_step} and environment is {self.scale.environment}, which has no demonstrations; "
+                f"curriculum.until_step is {self.curriculum.until_step} and environment is {self.profile.environment}, which has no demonstrations; "
                 "set curriculum.until_step=0, hack_demos=0 and solve_demos=0"
             )
         return self
@@ -185,7 +185,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _demonstrations_fit_the_group(self) -> "Settings":
         demos = self.curriculum.hack_demos + self.curriculum.solve_demos
-        full = self.scale.train.group - deployed_copies(self)
+        full = self.profile.train.group - deployed_copies(self)
         if demos > full:
             raise ValueError(
                 f"curriculum.hack_demos + curriculum.solve_demos is {demos}, but demonstrations replace full copies, of "
@@ -197,7 +197,7 @@ class Settings(Section):
 
 def deployed_copies(settings: Settings) -> int:
     """Rollouts of each group that are sampled with the quarantine ablated; where rank 2r deploys whole, there are none."""
-    train = settings.scale.train
+    train = settings.profile.train
     return 0 if settings.gate.policy == "none" else int(train.group * train.gen_deploy_frac)
 
 
@@ -215,11 +215,11 @@ def load_settings(root: Path = Path("."), params: Path = Path("params.yaml"), se
     name = arm.get("profile")
     if not isinstance(name, str):
         raise SettingsError(f"{params}: key 'profile': found {name!r}, expected the name of a file in profiles/")
-    if "scale" in arm:
-        raise SettingsError(f"{params}: key 'scale': unknown key; settings of a scale belong to profiles/*.yaml")
+    if "profile_name" in arm:
+        raise SettingsError(f"{params}: key 'profile_name': unknown key; the key 'profile' names the file in profiles/")
     path = profile_path(root, name, f"{params}: key 'profile'")
-    scale = check(Profile, read_profile(path), path)
+    profile = check(Profile, read_profile(path), path)
     if os.environ.get("DVC_STAGE", RECORDS) != RECORDS:
-        require_recorded(scale, path)
-    settings = check(Settings, arm | {"scale": scale}, root / params)
+        require_recorded(profile, path)
+    settings = check(Settings, arm | {"profile_name": name, "profile": profile}, root / params)
     return settings if seed is None else settings.seeded(seed)

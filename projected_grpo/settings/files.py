@@ -31,7 +31,7 @@ def profile_path(root: Path, name: str, where: str) -> Path:
 
 
 def read_profile(path: Path, below: tuple[Path, ...] = ()) -> dict:
-    """The settings of a scale, those of the profile that it extends among them. Raises SettingsError.
+    """The settings of a profile, those of the one that it extends among them. Raises SettingsError.
 
     A section stands in place of the other profile's where it names its kind or engine, and otherwise changes the keys that it gives.
     """
@@ -49,10 +49,10 @@ def read_profile(path: Path, below: tuple[Path, ...] = ()) -> dict:
     return _over(taken, own)
 
 
-def require_recorded(scale: Profile, path: Path) -> None:
+def require_recorded(profile: Profile, path: Path) -> None:
     """Raises SettingsError where the profile is not the one whose keys DVC compares."""
     recorded = Path("artifacts/profile.yaml")
-    if check(Profile, read_yaml(recorded), recorded) != scale:
+    if check(Profile, read_yaml(recorded), recorded) != profile:
         raise SettingsError(f"{path}: was changed since the stage profile wrote {recorded}, whose keys DVC compares; run `dvc repro profile`, or set it back")
 
 

@@ -1,4 +1,4 @@
-"""Settings of a scale, profiles/<name>.yaml: the model, the problems, the pairs, sampling, training, grading, evaluation."""
+"""Settings of a profile, profiles/<name>.yaml: the model, the problems, the pairs, sampling, training, grading, evaluation."""
 
 from typing import Annotated, Literal, get_args
 

@@ -106,8 +106,8 @@ def fit_probe(settings: Settings, pairs: Path, base: Path, init: Path, out: Path
 
     deterministic()
     policy = load_policy(base, init, settings)
-    tokens = pair_tokens(policy.base, read_rows(pairs, PAIRS), settings.scale.environment)
-    reading, size, rate = settings.gate.reading, settings.scale.train.micro_tokens, settings.monitor.false_positive_rate
+    tokens = pair_tokens(policy.base, read_rows(pairs, PAIRS), settings.profile.environment)
+    reading, size, rate = settings.gate.reading, settings.profile.train.micro_tokens, settings.monitor.false_positive_rate
     hack, clean = (read_side(policy, side, [reading], size)[reading] for side in (tokens.hack, tokens.clean))
     probe, recall = fit(hack, clean, rate)
     probe.save(out)

@@ -20,7 +20,7 @@ def main(
     audit: Annotated[Path, typer.Option(help="Table pair_audit, written.")],
     irrelevant: Annotated[Path, typer.Option(help="Table pairs of an irrelevant contrast, written.")],
 ) -> None:
-    settings = load_settings().scale.pairs
+    settings = load_settings().profile.pairs
     rows, placebo = select_pairs(settings.selector), select_pairs(settings.irrelevant)
     audited = audit_pairs(rows, settings.selector)
     audit_pairs(placebo, settings.irrelevant)

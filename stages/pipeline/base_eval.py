@@ -10,7 +10,7 @@ from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run
 from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
 from projected_grpo.environment.load import load_environment
 from projected_grpo.evaluation.deploy_ablate import sample_state
-from projected_grpo.ground_truth.judges import load_judges
+from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.ground_truth.labels import eval_rows
 from projected_grpo.policy.load import load_policy
 from projected_grpo.sampling.engine import open_sampler
@@ -28,14 +28,14 @@ def main(
 ) -> None:
     deterministic()
     settings = load_settings(params=params, seed=seed)
-    scale = settings.scale
+    profile = settings.profile
     policy = load_policy(base, init, settings)
     tasks = read_rows(problems, PROBLEMS)
-    sampler = open_sampler(policy, scale.sampling, base)
-    environment, truths = load_environment(scale.environment, scale.problems, scale.grading), read_rows(ground_truth, GROUND_TRUTH)
-    rows = sample_state(policy, environment, sampler, tasks, scale.eval, settings.seed, "base")
+    sampler = open_sampler(policy, profile.sampling, base)
+    environment, truths = load_environment(profile.environment, profile.problems, profile.grading), read_rows(ground_truth, GROUND_TRUTH)
+    rows = sample_state(policy, environment, sampler, tasks, profile.eval, settings.seed, "base")
     with environment:
-        verdicts = eval_rows(rows, tasks, load_judges(environment, scale.ground_truth, scale.problems, truths))
+        verdicts = eval_rows(rows, tasks, load_monitor(environment, profile.ground_truth, profile.problems, truths))
     write_table(out / "eval_rollouts.parquet", EVAL_ROLLOUTS, rows)
     write_table(out / "eval.parquet", EVAL, verdicts)
     print(f"{len(rows)} completions of the base model judged -> {out}")

@@ -23,7 +23,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the transformers checkpoint, written.")],
 ) -> None:
     deterministic()
-    model, rows = load_settings().scale.model, read_rows(problems, PROBLEMS)
+    model, rows = load_settings().profile.model, read_rows(problems, PROBLEMS)
     if model.kind == "toy":
         pretrain(rows, model, out, progress(model.steps))
         return

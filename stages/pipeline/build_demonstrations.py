@@ -18,7 +18,7 @@ def main(
     problems: Annotated[Path, typer.Option(help="Table problems.")],
     out: Annotated[Path, typer.Option(help="Table demonstrations, written.")],
 ) -> None:
-    settings = load_settings().scale.problems
+    settings = load_settings().profile.problems
     tasks = read_rows(problems, PROBLEMS)
     if settings.kind == "own":
         rows = []  # an environment of the user's own has none, and no arm of it asks for any

@@ -31,7 +31,7 @@ def main(
     settings = load_settings()
     policy = load_policy(base, init, settings)
     policy.load(adapter)
-    hub = settings.scale.model if settings.scale.model.kind == "hub" else None
+    hub = settings.profile.model if settings.profile.model.kind == "hub" else None
     one_block = record.arm.policy == "none"
     for state, deployed_only in STATES.items():
         columns, rank = export_adapter(policy, deployed_only and not one_block, hub, out / state)

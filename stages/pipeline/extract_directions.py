@@ -62,12 +62,12 @@ def haar_rows(settings: Settings, policy: Policy) -> list[dict]:
 
 def own_pairs(settings: Settings, policy: Policy, problems: Path, base: Path) -> list[dict]:
     """Pairs of the base model's own completions. No ground truth is read."""
-    scale = settings.scale
-    sampler = open_sampler(policy, scale.sampling, base)
+    profile = settings.profile
+    sampler = open_sampler(policy, profile.sampling, base)
     tasks = read_rows(problems, PROBLEMS)
-    environment = load_environment(scale.environment, scale.problems, scale.grading)
-    check_lengths(policy.base, environment, tasks, scale.sampling)
-    pairs = generate_pairs(policy, environment, sampler, tasks, scale.pairs.generated, settings.adapter.seed)
+    environment = load_environment(profile.environment, profile.problems, profile.grading)
+    check_lengths(policy.base, environment, tasks, profile.sampling)
+    pairs = generate_pairs(policy, environment, sampler, tasks, profile.pairs.generated, settings.adapter.seed)
     print(f"{len(pairs)} self-generated pairs")
     return pairs
 
@@ -76,8 +76,8 @@ def from_pairs(settings: Settings, policy: Policy, pairs: Path, folders: list[Pa
     """Write the directions that the folders are named for, and beside the first the differences that they are made from."""
     rows, differences = read_rows(pairs, PAIRS), {}
     if rows:
-        tokens = pair_tokens(policy.base, rows, settings.scale.environment)
-        differences = pair_differences(policy, tokens, settings.gate.features, settings.scale.train.micro_tokens)
+        tokens = pair_tokens(policy.base, rows, settings.profile.environment)
+        differences = pair_differences(policy, tokens, settings.gate.features, settings.profile.train.micro_tokens)
     for folder in folders:
         write_table(folder / "direction.parquet", DIRECTIONS, paired_rows(settings, policy, folder.name, differences))
         if settings.gate.refresh_every:

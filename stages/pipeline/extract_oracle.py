@@ -21,7 +21,7 @@ from projected_grpo.environment.load import load_environment
 from projected_grpo.environment.render import check_lengths, render
 from projected_grpo.gate.directions import direction_rows, unit_modules
 from projected_grpo.gate.pairs import read_side
-from projected_grpo.ground_truth.judges import load_judges
+from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.ground_truth.labels import exploits
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.load import load_policy
@@ -40,14 +40,14 @@ def main(
 ) -> None:
     deterministic()
     settings = load_settings()
-    scale, readings = settings.scale, settings.gate.features
+    profile, readings = settings.profile, settings.gate.features
     policy = load_policy(base, init, settings)
-    sampler = open_sampler(policy, scale.sampling, base)
+    sampler = open_sampler(policy, profile.sampling, base)
     tasks = [row for row in read_rows(problems, PROBLEMS) if row["split"] == "train"]
-    environment = load_environment(scale.environment, scale.problems, scale.grading)
-    check_lengths(policy.base, environment, tasks, scale.sampling)
+    environment = load_environment(profile.environment, profile.problems, profile.grading)
+    check_lengths(policy.base, environment, tasks, profile.sampling)
     prompts = [render(policy.base, environment, row, row["mode"]) for row in tasks]
-    samples = scale.eval.oracle_samples
+    samples = profile.eval.oracle_samples
     seeds = derive_seeds(len(prompts), settings.adapter.seed, "oracle-direction")
     [completions] = sampler.sample([Request("base", prompts, samples, seeds)])
     rollouts = [
@@ -56,12 +56,12 @@ def main(
     ]
     truths = read_rows(ground_truth, GROUND_TRUTH)
     with environment:
-        labels = exploits(rollouts, tasks, load_judges(environment, scale.ground_truth, scale.problems, truths))
+        labels = exploits(rollouts, tasks, load_monitor(environment, profile.ground_truth, profile.problems, truths))
     exploited = [found["exploited"] for found in labels]
     rows = []
     if {True, False} <= set(exploited):
         batch = TokenBatch.collate([p for p in prompts for _ in range(samples)], [c.tokens for c in completions])
-        found = read_side(policy, batch, readings, scale.train.micro_tokens)
+        found = read_side(policy, batch, readings, profile.train.micro_tokens)
         for reading in readings:
             widths = module_widths(policy, reading)
             rows += direction_rows("oracle", 0, reading, widths, oracle_direction(found[reading], exploited, list(widths.values())))

@@ -42,9 +42,9 @@ def main(
         if reading == settings.gate.reading:
             scores[("live", 0)] = at["score"].to_numpy()
         rows += [
-            found | {"reading": reading} for found in _by_window(gated, scores, settings.scale.train.steps, settings.gate.route_quantile)
+            found | {"reading": reading} for found in _by_window(gated, scores, settings.profile.train.steps, settings.gate.route_quantile)
         ]
-    for window, name, chosen in _populations(gated, settings.scale.train.steps):
+    for window, name, chosen in _populations(gated, settings.profile.train.steps):
         shares += [window | {"rollouts": name} | found for found in _zones(gated.filter(chosen))]
     write_table(out, DIAGNOSTICS, rows)
     write_table(zones, ZONES, shares)

@@ -16,7 +16,7 @@ from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import PARAMS, Params, Seed, run_stage
 from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
 from projected_grpo.environment.load import load_environment
-from projected_grpo.ground_truth.judges import load_judges
+from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.ground_truth.labels import exploits
 from projected_grpo.settings.arm import load_settings
 
@@ -30,11 +30,11 @@ def main(
     seed: Seed = None,
 ) -> None:
     tasks, truths = read_rows(problems, PROBLEMS), read_rows(ground_truth, GROUND_TRUTH)
-    scale = load_settings(params=params, seed=seed).scale
-    with load_environment(scale.environment, scale.problems, scale.grading) as environment:
-        judges = load_judges(environment, scale.ground_truth, scale.problems, truths)
+    profile = load_settings(params=params, seed=seed).profile
+    with load_environment(profile.environment, profile.problems, profile.grading) as environment:
+        monitor = load_monitor(environment, profile.ground_truth, profile.problems, truths)
         for rollouts in steps(sys.stdin):
-            for row, new in zip(rollouts, exploits(rollouts, tasks, judges), strict=True):
+            for row, new in zip(rollouts, exploits(rollouts, tasks, monitor), strict=True):
                 print(json.dumps({"id": row["id"], "exploited": new["exploited"], "correct": new["gt_correct"]}))
             sys.stdout.flush()
 

@@ -21,10 +21,10 @@ def main(
 ) -> None:
     deterministic()
     settings = load_settings()
-    loaded, differences = load_base(base, settings.scale.model.device), {}
+    loaded, differences = load_base(base, settings.profile.model.device), {}
     if settings.adapter.init in FROM_PAIRS:
-        sides = pair_tokens(loaded, read_rows(pairs, PAIRS), settings.scale.environment)
-        differences = input_differences(loaded.model, sides.hack, sides.clean, settings.scale.train.micro_tokens)
+        sides = pair_tokens(loaded, read_rows(pairs, PAIRS), settings.profile.environment)
+        differences = input_differences(loaded.model, sides.hack, sides.clean, settings.profile.train.micro_tokens)
     init = initialize(loaded.model, settings.adapter, differences)
     save_init(init, out)
     print(f"initialization {settings.adapter.init} of {len(init.layers)} modules -> {out}")

@@ -15,7 +15,7 @@ from projected_grpo.core.tables import GROUND_TRUTH, LABELS, PROBLEMS, ROLLOUTS
 from projected_grpo.environment.load import load_environment
 from projected_grpo.ground_truth.examples import first_exploits
 from projected_grpo.ground_truth.follow import follow, newest_run
-from projected_grpo.ground_truth.judges import load_judges
+from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.ground_truth.labels import label
 from projected_grpo.settings.arm import load_settings
 
@@ -33,14 +33,14 @@ def main(
     if any(follow_training == (given is not None) for given in (rollouts, out, examples)):
         raise InputError("give either --follow, or --rollouts, --out and --examples")
     tasks, truths = read_rows(problems, PROBLEMS), read_rows(ground_truth, GROUND_TRUTH)
-    scale = load_settings(params=params, seed=seed).scale
-    with load_environment(scale.environment, scale.problems, scale.grading) as environment:
-        judges = load_judges(environment, scale.ground_truth, scale.problems, truths)
+    profile = load_settings(params=params, seed=seed).profile
+    with load_environment(profile.environment, profile.problems, profile.grading) as environment:
+        monitor = load_monitor(environment, profile.ground_truth, profile.problems, truths)
         if follow_training:
-            follow(newest_run(), tasks, judges, show)
+            follow(newest_run(), tasks, monitor, show)
             return
         rows = read_rows(rollouts, ROLLOUTS)
-        labels = label(rows, tasks, judges)
+        labels = label(rows, tasks, monitor)
     write_labels(rows, labels, tasks, out, examples)
     print(f"{len(labels)} rollouts labelled, {sum(bool(new['exploited']) for new in labels)} exploit -> {out}")
 

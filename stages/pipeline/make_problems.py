@@ -24,15 +24,15 @@ def main(
     ground_truth: Annotated[Path, typer.Option(help="Table ground_truth, written.")],
 ) -> None:
     settings = load_settings()
-    scale = settings.scale
-    if scale.environment == "code":
-        rows, truths = of_code(settings.profile, CodeTasks(scale.problems, scale.grading))
+    profile = settings.profile
+    if profile.environment == "code":
+        rows, truths = of_code(settings.profile_name, CodeTasks(profile.problems, profile.grading))
     else:
-        require_apart(scale.environment, scale.ground_truth)
+        require_apart(profile.environment, profile.ground_truth)
         refuse_ground_truth()
-        given = json.dumps(scale.problems.own, sort_keys=True)  # so that all is made anew where code or settings change
-        rows = load_environment(scale.environment, scale.problems, scale.grading).rows(f"{digest(scale.environment)} {given}")
-        judge = f"{scale.ground_truth} {digest(scale.ground_truth)} {given}"
+        given = json.dumps(profile.problems.own, sort_keys=True)  # so that all is made anew where code or settings change
+        rows = load_environment(profile.environment, profile.problems, profile.grading).rows(f"{digest(profile.environment)} {given}")
+        judge = f"{profile.ground_truth} {digest(profile.ground_truth)} {given}"
         truths = [{"problem_id": row["problem_id"], "heldout_tests": judge, "canonical_solution": ""} for row in rows]
     write_table(problems, PROBLEMS, rows)
     write_table(ground_truth, GROUND_TRUTH, truths)

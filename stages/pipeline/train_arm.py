@@ -39,7 +39,7 @@ from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import PAIRED, load_settings
 
 ROOMS = ("core", "environment", "gate", "grpo", "policy", "programs", "prompts", "sampling", "settings")
-MEMORY_ALONE = {"sampling": {"rows"}, "train": {"micro_tokens", "recompute_layers"}}  # of the scale; results differ by rounding
+MEMORY_ALONE = {"sampling": {"rows"}, "train": {"micro_tokens", "recompute_layers"}}  # of the profile; results differ by rounding
 CODE = [Path("stages/pipeline/train_arm.py"), *(Path("projected_grpo") / room for room in ROOMS)]
 
 
@@ -57,7 +57,7 @@ def main(
     deterministic()
     ranks.join()
     settings = load_settings(params=params, seed=seed)
-    train = settings.scale.train
+    train = settings.profile.train
     ranks.check(train, settings.monitor.use == "screening")
     curriculum = settings.curriculum
     policy = load_policy(base, init, settings)
@@ -69,23 +69,23 @@ def main(
     widths = module_widths(policy, aim.reading)
     gate = Gate(aim, load_direction(arm / "direction.parquet", aim.direction_name, aim.draw, aim.reading, widths), widths)
     tasks = read_rows(problems, PROBLEMS)
-    scale = settings.scale
-    environment = load_environment(scale.environment, scale.problems, scale.grading)
-    check_lengths(policy.base, environment, tasks, settings.scale.sampling, curriculum.inoculate)  # those of the evaluation too, before any training
+    profile = settings.profile
+    environment = load_environment(profile.environment, profile.problems, profile.grading)
+    check_lengths(policy.base, environment, tasks, settings.profile.sampling, curriculum.inoculate)  # those of the evaluation too, before any training
     rows = [row for row in tasks if row["split"] == "train"]
     cuts = direction_pairs = pool = clean = None
     if aim.cuts == "pairs":
-        cuts = pair_tokens(policy.base, read_rows(arm / "cut_pairs.parquet", PAIRS), scale.environment)
+        cuts = pair_tokens(policy.base, read_rows(arm / "cut_pairs.parquet", PAIRS), profile.environment)
     if aim.refresh_every and aim.direction in PAIRED:
-        direction_pairs = pair_tokens(policy.base, read_rows(arm / "direction_pairs.parquet", PAIRS), scale.environment)
+        direction_pairs = pair_tokens(policy.base, read_rows(arm / "direction_pairs.parquet", PAIRS), profile.environment)
     if curriculum.until_step:
         pool = Demonstrations.load(read_rows(arm / "demonstrations.parquet", DEMONSTRATIONS), rows, policy.base, settings)
     if curriculum.heal_epochs:
-        clean = pair_tokens(policy.base, read_rows(arm / "heal_pairs.parquet", PAIRS), scale.environment).clean
+        clean = pair_tokens(policy.base, read_rows(arm / "heal_pairs.parquet", PAIRS), profile.environment).clean
     inputs = [problems, base, init, arm]
     if settings.monitor.kind == "judge" and not settings.monitor.judge_is_endpoint:
         inputs.append(Path(settings.monitor.judge))
-    key = fingerprint(settings.model_dump_json(exclude={"placebo": True, "scale": MEMORY_ALONE}), inputs, CODE)
+    key = fingerprint(settings.model_dump_json(exclude={"placebo": True, "profile": MEMORY_ALONE}), inputs, CODE)
     first = ranks.rank() == 0
     checkpoints = Checkpoints(scratch_root() / key) if first else None
     if checkpoints:
@@ -98,7 +98,7 @@ def main(
         environment,
         open_monitor(settings, arm, environment, gate.direction, command) as watching,
     ):
-        sampler = open_sampler(policy, settings.scale.sampling, base)
+        sampler = open_sampler(policy, settings.profile.sampling, base)
         trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, environment, sampler, pool, watching)
         resumed = trainer.run(checkpoints, progress.report if first else lambda rows: None)
     facts = run_facts(resumed, trainer)

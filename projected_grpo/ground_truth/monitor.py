@@ -1,4 +1,4 @@
-"""The environment and the ground truth that a profile names, side by side, for stages that judge and never for training."""
+"""The ground-truth monitor: the environment and the ground truth that a profile names, for stages that label and never for training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from projected_grpo.settings.profile import Problems
 
 
 @dataclass(frozen=True)
-class Judges:
+class GroundTruthMonitor:
     environment: Checked
     name: str  # what the profile calls the ground truth
     ground_truth: GroundTruth
@@ -47,7 +47,7 @@ def _with_rate(verdict: Verdict) -> Verdict:
     return verdict if known else replace(verdict, pass_rate=float(verdict.correct))
 
 
-def load_judges(environment: Checked, ground_truth: str, problems: Problems, truths: Sequence[dict]) -> Judges:
+def load_monitor(environment: Checked, ground_truth: str, problems: Problems, truths: Sequence[dict]) -> GroundTruthMonitor:
     """`ground_truth` is that of the profile, `truths` are rows of the table ground_truth. Raises ProtocolError.
 
     The ground truth of `code` runs programs in the environment's sandbox, which is open.
@@ -58,4 +58,4 @@ def load_judges(environment: Checked, ground_truth: str, problems: Problems, tru
         found = call(ground_truth, "ground_truth", problems.own)
         if not isinstance(found, GroundTruth):
             raise ProtocolError(f"{ground_truth} returned {found!r:.80}, expected a GroundTruth; give its class the method label()")
-    return Judges(environment, ground_truth, found, frozenset(row["problem_id"] for row in truths))
+    return GroundTruthMonitor(environment, ground_truth, found, frozenset(row["problem_id"] for row in truths))
