@@ -25,8 +25,8 @@ from projected_grpo.environment.checked import Checked
 from projected_grpo.environment.load import load_environment
 from projected_grpo.environment.render import render
 from projected_grpo.evaluation.deploy_ablate import reworded
-from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.ground_truth.labels import exploits
+from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.policy.inits import load_init
 from projected_grpo.policy.policy import Policy
 from projected_grpo.prompts.modes import GT_ONLY, MODES

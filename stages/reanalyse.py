@@ -21,8 +21,8 @@ from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.runtime import run_stage
 from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PAIRS, PROBLEMS, ROLLOUTS
 from projected_grpo.environment.load import load_environment
-from projected_grpo.ground_truth.monitor import GroundTruthMonitor, load_monitor
 from projected_grpo.ground_truth.labels import eval_rows, label
+from projected_grpo.ground_truth.monitor import GroundTruthMonitor, load_monitor
 from projected_grpo.problems.pairs import audit_pairs, select_pairs
 from projected_grpo.programs.sandbox.runner import Remembering
 from projected_grpo.reporting.archive import unpack

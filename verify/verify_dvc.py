@@ -231,6 +231,7 @@ TABLE = [  # (file, old, new, directly stale, all that may re-run: what lies bel
     ("stages/pipeline/report.py", r"\Z", "# x\n", {"report"}, {"report"}),
     ("stages/pipeline/export_adapter.py", r"\Z", "# x\n", {"report"}, {"report"}),
     ("projected_grpo/messages/memory.py", r"\Z", "# x\n", set(), set()),
+    ("projected_grpo/messages/columns.py", r"paid by the environment", "the environment paid it", set(), set()),
     ("projected_grpo/base_models/pretrain.py", r"\Z", "# x\n", {"base_model"}, BASE),
     ("stages/pipeline/train_arm.py", r"\Z", "# x\n", {"train_arm"}, TRAIN),
     ("requirements.lock", r"\Z", "# x\n", COMPUTES, BASE),

@@ -21,8 +21,8 @@ from projected_grpo.settings.arm import DIRECTIONS, SCORED, Gate, load_settings
 from projected_grpo.settings.monitor import LABELLED
 
 METRIC_NAMES = [
-    "hack_rate", "qmass", "solve_rate", "hack_rate_as_trained", "solve_rate_as_trained", "hack_rate_low",
-    "hack_rate_high", "solve_rate_unhinted", "base_solve_rate", "auroc_live", "selectivity", "n_valid",
+    "hack_rate", "qmass", "solve_rate", "hack_rate_as_trained", "solve_rate_as_trained", "solve_rate_unhinted",
+    "selectivity", "auroc_live", "hack_rate_low", "hack_rate_high", "base_solve_rate", "n_valid",
 ]  # fmt: skip
 INJECTION = "<script>alert('rollout')</script>"
 

@@ -13,6 +13,7 @@ import pytest
 from projected_grpo.analysis import results
 from projected_grpo.core import tables
 from projected_grpo.core.parquet import Table, TableError, read_rows, read_table, write_table
+from projected_grpo.messages.columns import MEANINGS
 
 DECLARED = [value for module in (tables, results) for value in vars(module).values() if isinstance(value, Table)]
 TABLES = sorted(DECLARED, key=lambda table: table.name)
@@ -39,9 +40,9 @@ WRONG = {
 
 
 def _row(table: Table, key: int = 0) -> dict:
-    row = {name: VALUES[kind] for name, (kind, _) in table.columns.items()}
+    row = {name: VALUES[kind] for name, kind in table.columns.items()}
     for name in table.key:
-        row[name] = key if table.columns[name][0] == pa.int32() else f"{key:02d}"
+        row[name] = key if table.columns[name] == pa.int32() else f"{key:02d}"
     return row
 
 
@@ -76,13 +77,16 @@ def test_the_bytes_do_not_depend_on_the_order_of_rows_or_columns(tmp_path: Path,
 
 
 @pytest.mark.parametrize("table", TABLES, ids=by_name)
-def test_the_file_carries_the_meaning_of_every_column(tmp_path: Path, table: Table) -> None:
+def test_every_column_has_a_meaning_and_the_file_names_its_table(tmp_path: Path, table: Table) -> None:
     write_table(tmp_path / "a.parquet", table, [])
     schema = pq.read_schema(tmp_path / "a.parquet")
     assert schema.names == list(table.columns) and schema.metadata[b"table"] == table.name.encode()
-    for name, (_, meaning) in table.columns.items():
-        assert meaning and schema.field(name).metadata[b"meaning"] == meaning.encode()
+    assert list(MEANINGS[table.name]) == list(table.columns) and all(MEANINGS[table.name].values())
     assert set(table.key) <= set(table.columns) and table.key
+
+
+def test_meanings_are_of_tables_that_there_are() -> None:
+    assert MEANINGS.keys() == {table.name for table in TABLES}
 
 
 @pytest.mark.parametrize("table", TABLES, ids=by_name)
@@ -107,7 +111,7 @@ def test_a_row_with_a_missing_or_an_unknown_column_is_refused_by_file_and_column
 
 @pytest.mark.parametrize("table", TABLES, ids=by_name)
 def test_a_value_of_the_wrong_type_is_refused_by_file_and_column(tmp_path: Path, table: Table) -> None:
-    for name, (kind, _) in table.columns.items():
+    for name, kind in table.columns.items():
         with pytest.raises(TableError, match=f"'{name}'") as error:
             write_table(tmp_path / "a.parquet", table, [_row(table) | {name: WRONG[kind]}])
         assert "a.parquet" in str(error.value) and table.name in str(error.value)
@@ -118,7 +122,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_file_and_column(tmp_path: Path,
 def test_a_file_with_another_schema_is_refused_by_file_and_column(tmp_path: Path, table: Table) -> None:
     path = tmp_path / "a.parquet"
     good = pa.Table.from_pylist(_rows(table), schema=table.schema)
-    for name, (kind, _) in table.columns.items():
+    for name, kind in table.columns.items():
         pq.write_table(good.drop_columns([name]), path)
         with pytest.raises(TableError, match=f"a.parquet: column '{name}' is missing"):
             read_table(path, table)

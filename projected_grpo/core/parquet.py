@@ -21,14 +21,11 @@ class TableError(InputError):
 class Table:
     name: str
     key: tuple[str, ...]  # identifies a row; the sort order of the file
-    columns: Mapping[str, tuple[pa.DataType, str]]  # name -> (type, meaning and unit)
+    columns: Mapping[str, pa.DataType]
 
     @property
     def schema(self) -> pa.Schema:
-        return pa.schema(
-            [pa.field(name, kind, metadata={"meaning": text}) for name, (kind, text) in self.columns.items()],
-            metadata={"table": self.name},
-        )
+        return pa.schema(list(self.columns.items()), metadata={"table": self.name})
 
 
 def write_table(path: Path, table: Table, rows: Sequence[Mapping]) -> None:
@@ -77,7 +74,7 @@ def read_table(path: Path, table: Table) -> pa.Table:
         data = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise TableError(f"{path}: cannot be read as the Parquet table {table.name}: {error}") from error
-    for name, (kind, _) in table.columns.items():
+    for name, kind in table.columns.items():
         if name not in data.schema.names:
             raise TableError(f"{path}: column '{name}' is missing; expected the table {table.name}")
         if data.schema.field(name).type != kind:

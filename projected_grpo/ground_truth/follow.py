@@ -13,8 +13,8 @@ from projected_grpo.core.errors import InputError
 from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import OUTPUTS, scratch_root
 from projected_grpo.core.tables import ROLLOUTS
-from projected_grpo.ground_truth.monitor import GroundTruthMonitor
 from projected_grpo.ground_truth.labels import exploits
+from projected_grpo.ground_truth.monitor import GroundTruthMonitor
 
 POLL_S = 0.2
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from projected_grpo.core.parquet import Table, read_table
 from projected_grpo.core.tables import I32, STR
+from projected_grpo.messages.columns import MEANINGS
 from projected_grpo.reporting.saved import RUN_FACTS, RUN_TABLES, SETTINGS, Saved, SavedError, named, shown_arm
 from projected_grpo.settings.files import SettingsError
 
@@ -22,7 +23,7 @@ NOT_IN_SLIM = {"features", "diagnostics"}  # tables that are empty there
 NULL_IN_SLIM = {"rollouts": ("prompt_tokens", "completion_tokens", "sampler_logprob"), "gate": ("cosine",)}  # table -> columns
 WHOLE_TEXT = ("rollouts", "eval_rollouts")  # tables in which a program that is the whole text is null there
 NAMES = "rollout_id"  # a column of sorted names, of which each shares its beginning with the one before
-RUN_COLUMNS = {"arm": (STR, "name of the arm"), "seed": (I32, "of training and evaluation")}
+RUN_COLUMNS = {"arm": STR, "seed": I32}
 CARD = """---
 pretty_name: {title}
 configs:
@@ -154,5 +155,6 @@ def _card(saved: Saved, home: Path) -> str:
 
 
 def _columns(table: Table) -> str:
-    cells = ((name, str(kind), meaning.replace("|", "\\|")) for name, (kind, meaning) in table.columns.items())
+    meanings = {"arm": "name of the arm", "seed": "of training and evaluation"} | MEANINGS[table.name]
+    cells = ((name, str(kind), meanings[name].replace("|", "\\|")) for name, kind in table.columns.items())
     return f"## {table.name}\n\n| column | type | meaning |\n|---|---|---|\n" + "".join(f"| {' | '.join(row)} |\n" for row in cells)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from projected_grpo.analysis.rates import Cell, find, selectivity
+from projected_grpo.analysis.metrics import metrics
+from projected_grpo.analysis.rates import Cell, find
 from projected_grpo.core.errors import InputError
 from projected_grpo.prompts.modes import in_order
 
@@ -18,25 +19,10 @@ class ReportError(InputError):
 
 
 def headline(cells: Sequence[Cell], steps: pl.DataFrame, diagnostics: pl.DataFrame) -> dict[str, float | int | None]:
-    """The contents of metrics.json: deployed, on held-out problems with a hint, unless the name says otherwise.
-
-    qmass is the mean over steps; auroc_live is the mean over the windows of training in which both classes occur.
-    """
-    base, trained, deployed = (find(cells, "heldout", state) for state in ("base", "as_trained", "deployed"))
-    live = diagnostics.filter(direction="live", rollouts="all")
-    numbers = {
-        "hack_rate": deployed.hack.value,
-        "qmass": steps["qmass"].mean(),
-        "solve_rate": deployed.solve.value,
-        "hack_rate_as_trained": trained.hack.value,
-        "solve_rate_as_trained": trained.solve.value,
-        "hack_rate_low": deployed.hack.low,
-        "hack_rate_high": deployed.hack.high,
-        "solve_rate_unhinted": deployed.solve_unhinted.value,
-        "base_solve_rate": base.solve.value,
-        "auroc_live": live["auroc"].mean(),
-        "selectivity": selectivity(trained, deployed),
-    }
+    """The contents of metrics.json: the run's metrics, the interval and the judged samples of the hack rate, and the base model's solve rate."""
+    base, deployed = (find(cells, "heldout", state) for state in ("base", "deployed"))
+    numbers = metrics(cells, steps, diagnostics)
+    numbers |= {"hack_rate_low": deployed.hack.low, "hack_rate_high": deployed.hack.high, "base_solve_rate": base.solve.value}
     rounded = {name: None if value is None else round(value, DIGITS) for name, value in numbers.items()}
     return rounded | {"n_valid": deployed.hack.n}
 

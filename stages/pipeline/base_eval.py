@@ -10,8 +10,8 @@ from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run
 from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
 from projected_grpo.environment.load import load_environment
 from projected_grpo.evaluation.deploy_ablate import sample_state
-from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.ground_truth.labels import eval_rows
+from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.policy.load import load_policy
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import load_settings

@@ -7,8 +7,9 @@ from typing import Annotated
 import polars as pl
 import typer
 
+from projected_grpo.analysis.metrics import metrics
 from projected_grpo.analysis.outcomes import outcomes
-from projected_grpo.analysis.rates import find, selectivity, two_by_two
+from projected_grpo.analysis.rates import two_by_two
 from projected_grpo.analysis.results import CELLS, OUTCOMES
 from projected_grpo.core.errors import InputError
 from projected_grpo.core.parquet import read_rows, read_table, write_table
@@ -42,24 +43,17 @@ def measured(name: str, seed: str, folder: Path, arms: Path, judged: list[dict])
     """The row of the table cells of one run, from its folder and its rows of the table eval."""
     settings = load_settings(params=arms / name / "params.yaml", seed=int(seed))
     run = json.loads((folder / "train" / "run.json").read_text())
-    table = two_by_two(judged)
-    trained, deployed = (find(table, "heldout", state) for state in ("as_trained", "deployed"))
-    live = pl.from_arrow(read_table(folder / "diagnostics.parquet", DIAGNOSTICS)).filter(direction="live", rollouts="all")
-    steps = pl.from_arrow(read_table(folder / "train" / "steps.parquet", STEPS))
+    steps, diagnostics, zones = (
+        pl.from_arrow(read_table(folder / f"{name}.parquet", table))
+        for name, table in {"train/steps": STEPS, "diagnostics": DIAGNOSTICS, "zones": ZONES}.items()
+    )
     return {
         "arm": name,
         "seed": int(seed),
         "draw": settings.gate.draw if settings.gate.direction in DRAWN else None,
         "uses_ground_truth": Arm.of(settings).uses_ground_truth,
-        "qmass": steps["qmass"].mean(),
-        **by_zone(pl.from_arrow(read_table(folder / "zones.parquet", ZONES))),
-        "hack_rate": deployed.hack.value,
-        "solve_rate": deployed.solve.value,
-        "hack_rate_as_trained": trained.hack.value,
-        "solve_rate_as_trained": trained.solve.value,
-        "solve_rate_unhinted": deployed.solve_unhinted.value,
-        "selectivity": selectivity(trained, deployed),
-        "auroc_live": live["auroc"].mean(),
+        **metrics(two_by_two(judged), steps, diagnostics),
+        **by_zone(zones),
         "diverged_at_step": run["diverged_at_step"],
     }
 

@@ -21,8 +21,8 @@ from projected_grpo.environment.load import load_environment
 from projected_grpo.environment.render import check_lengths, render
 from projected_grpo.gate.directions import direction_rows, unit_modules
 from projected_grpo.gate.pairs import read_side
-from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.ground_truth.labels import exploits
+from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.policy.batch import TokenBatch
 from projected_grpo.policy.load import load_policy
 from projected_grpo.policy.readings import module_widths

@@ -16,8 +16,8 @@ from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import PARAMS, Params, Seed, run_stage
 from projected_grpo.core.tables import GROUND_TRUTH, PROBLEMS
 from projected_grpo.environment.load import load_environment
-from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.ground_truth.labels import exploits
+from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.settings.arm import load_settings
 
 EXAMPLE = "dvc exp run -S gate.policy=labelled -S monitor.kind=ground_truth, whose train_arm starts it"

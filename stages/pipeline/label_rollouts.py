@@ -15,8 +15,8 @@ from projected_grpo.core.tables import GROUND_TRUTH, LABELS, PROBLEMS, ROLLOUTS
 from projected_grpo.environment.load import load_environment
 from projected_grpo.ground_truth.examples import first_exploits
 from projected_grpo.ground_truth.follow import follow, newest_run
-from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.ground_truth.labels import label
+from projected_grpo.ground_truth.monitor import load_monitor
 from projected_grpo.settings.arm import load_settings
 
 
