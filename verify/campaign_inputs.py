@@ -68,7 +68,7 @@ VERDICT = dict(
     claims=[CLAIM],
     secondary=[
         dict(kind="interaction", first="v_act", second="none", seeds=2, mean=-0.3332, low=None, high=None, p=0.0123, p_holm=0.0246),
-        dict(kind="difference", first="v_act", second="rival", seeds=2, mean=-0.0777, low=-0.1, high=-0.05, p=0.0101, p_holm=0.0202),
+        dict(kind="difference", first="v_act", second="rival", seeds=8, mean=-0.0777, low=-0.1, high=-0.05, p=0.0101, p_holm=0.0202),
     ],
     arms=[
         dict(arm=arm, uses_ground_truth=arm == "labelled", seeds=list(SEEDS), draws=[None, None], hack_rates=[0.5, 0.25],

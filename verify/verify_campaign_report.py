@@ -18,7 +18,7 @@ from projected_grpo.analysis.results import CELLS, OUTCOMES
 from projected_grpo.core.parquet import TableError
 from projected_grpo.core.tables import PROBLEMS
 from projected_grpo.prompts.modes import MODES, TRAINING_WORDS
-from projected_grpo.reporting.campaign.answers import read_verdict
+from projected_grpo.reporting.campaign.answers import answers, read_verdict
 from projected_grpo.reporting.campaign.browser import LABELS, SHOWN_MODES, ZONES, encode, payload
 from projected_grpo.reporting.campaign.loopholes import loophole_lines
 from projected_grpo.reporting.campaign.panels import SPARE, STYLES
@@ -96,6 +96,15 @@ def test_the_top_of_the_page_states_the_verdict_with_its_numbers(html):
         "Did it beat absorb?", "Did it beat Haar, and random zones of the same mass?", "On which loopholes?", "At what cost in solving?",
         "Against which rivals?", "Can the design tell?",
     ]  # fmt: skip
+
+
+def test_rivals_with_too_few_seeds_for_the_exact_test_are_not_ranked(folder):
+    judged, plan = read_verdict(folder / "verdict.json", folder / "plan.md")
+    rival = {"kind": "difference", "first": "v_act", "second": "rival", "seeds": 4, "mean": -0.5, "low": None, "high": None, "p": 0.125, "p_holm": 0.25}
+    page = re.sub("<[^>]*>", "|", answers(judged | {"secondary": [rival]}, plan))
+    assert "||4 seeds cannot tell|their smallest p is 0.125. -0.500 minus rival, p 0.2500 (Holm)|" in page
+    page = re.sub("<[^>]*>", "|", answers(judged | {"secondary": [rival | {"seeds": 8}]}, plan))
+    assert "||ahead of no rival|-0.500 minus rival, p 0.2500 (Holm)|" in page
 
 
 def test_the_table_of_arms_has_a_point_for_every_run(html):

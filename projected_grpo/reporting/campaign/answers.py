@@ -85,7 +85,10 @@ def _rivals(verdict: Mapping, c: Mapping, plan: Plan) -> tuple[str, str]:
         return "not tested", "the table of arms has them all" if not tests else f"{', '.join(test['second'] for test in tests)} have no runs yet"
     ahead = [test["second"] for test in known if test["p_holm"] <= plan.alpha and test["mean"] < 0]
     said = "; ".join(f"{ends(test)} minus {test['second']}, p {number(test['p_holm'], 4)} (Holm)" for test in known)
-    return f"ahead of {', '.join(ahead) or 'none'}", said
+    least = {test["seeds"]: 2 / 2 ** test["seeds"] for test in known}  # seeds -> the smallest p-value of the exact test
+    if min(least.values()) > plan.alpha:
+        return f"{max(least)} seeds cannot tell", f"their smallest p is {min(least.values()):.3g}. {said}"
+    return f"ahead of {', '.join(ahead) or 'no rival'}", said
 
 
 def _design(c: Mapping, plan: Plan) -> tuple[str, str]:

@@ -26,7 +26,7 @@ STYLES = {  # arm -> colour and marker; an arm of another name takes the next of
     "labelled": (ARM_COLOURS["labelled (uses ground truth)"], "*"),
     "oracle": (ARM_COLOURS["route oracle (uses ground truth)"], "P"),
 }
-SPARE = [("#56B4E9", "<"), ("#D55E00", ">"), ("#44AA99", "h"), ("#0072B2", "p"), ("#AA4499", "D"), ("#661100", "^")]
+SPARE = [("#56B4E9", "<"), ("#D55E00", ">"), ("#44AA99", "h"), ("#0072B2", "p"), ("#AA4499", "D"), ("#661100", "^"), ("#332288", "8"), ("#222222", "d")]
 LINES = {"-": "none", "--": "4 2", ":": "1.5 1.5"}  # line of a key -> dashes; other markers are points
 SHARE = (-0.04, 1.0)  # limits of an axis of shares whose rows have names
 SIZE = 11  # of a marker in a key, in its view box of 16
