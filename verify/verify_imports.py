@@ -23,12 +23,12 @@ ORACLE_FREE = [
 
 WITH_A_MODEL = {
     "base_eval", "base_model", "deploy_ablate_eval", "export_adapter", "extract_directions", "extract_oracle", "init_adapter",
-    "serve_check", "train_arm",
+    "train_arm",
 }  # fmt: skip
 SLOW = {  # library -> the stages that import it; a stage starts seconds later with one of them
     "torch": WITH_A_MODEL | {"offline_gate", "reanalyse"},
     "transformers": WITH_A_MODEL,
-    "peft": {"export_adapter", "serve_check"},
+    "peft": {"export_adapter"},
     "matplotlib": {"compare", "reanalyse", "report", "report_campaign"},
     "sklearn": set(),
 }
