@@ -22,7 +22,7 @@ ORACLE_FREE = [
 ]  # fmt: skip
 
 WITH_A_MODEL = {
-    "base_eval", "base_model", "deploy_ablate_eval", "export_adapter", "extract_oracle", "init_adapter",
+    "base_eval", "base_model", "deploy_ablate_eval", "export_adapter", "init_adapter",
     "train_arm",
 }  # fmt: skip
 SLOW = {  # library -> the stages that import it; a stage starts seconds later with one of them
