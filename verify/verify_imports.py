@@ -23,7 +23,6 @@ ORACLE_FREE = [
 
 WITH_A_MODEL = {
     "base_eval", "base_model", "deploy_ablate_eval", "export_adapter", "init_adapter",
-    "train_arm",
 }  # fmt: skip
 SLOW = {  # library -> the stages that import it; a stage starts seconds later with one of them
     "torch": WITH_A_MODEL | {"offline_gate", "reanalyse"},
