@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from projected_grpo.core.errors import InputError
 from projected_grpo.core.parquet import read_rows, write_table
-from projected_grpo.core.runtime import run_stage
+from projected_grpo.core.runtime import deterministic, run_stage
 from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PAIRS, PROBLEMS, ROLLOUTS
 from projected_grpo.environment.load import load_environment
 from projected_grpo.ground_truth.labels import eval_rows, label
@@ -91,14 +91,13 @@ def main(
 
 def extract_again(settings: Settings) -> None:
     """v_act and its controls from the new pairs, at the untrained policy."""
-    from projected_grpo.core.runtime import deterministic
+    from projected_grpo.gate.extract import from_pairs
     from projected_grpo.policy.load import load_policy
-    from stages.pipeline import extract_directions
 
     deterministic()
     base, init = MODEL
     policy = load_policy(base, init, settings)
-    extract_directions.from_pairs(settings, policy, NEW_PAIRS, [DIRECTIONS / name for name in FROM_PAIRS])
+    from_pairs(settings, policy, NEW_PAIRS, [DIRECTIONS / name for name in FROM_PAIRS])
 
 
 def analyse(run: Run, problems: list[dict], monitor: GroundTruthMonitor) -> None:

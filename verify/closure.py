@@ -1,7 +1,6 @@
 """The import closure of a module inside the project, read from the source without importing anything."""
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOTS = ("projected_grpo", "stages", "verify", "bench")
@@ -31,7 +30,7 @@ def direct_imports(path: Path) -> set[Path]:
 
 
 def import_closure(path: Path) -> set[Path]:
-    """All project files that importing `path` may run, `path` included."""
+    """All project files that importing `path` and calling its functions may run, `path` included."""
     closure, todo = set(), [path]
     while todo:
         file = todo.pop()
@@ -39,28 +38,3 @@ def import_closure(path: Path) -> set[Path]:
             closure.add(file)
             todo += direct_imports(file)
     return closure
-
-
-def libraries(path: Path) -> set[str]:
-    """Packages outside of the project that importing `path` imports; an import inside a function waits for its call."""
-    found, seen, todo = set(), set(), [path]
-    while todo:
-        file = todo.pop()
-        if file in seen:
-            continue
-        seen.add(file)
-        for name in _imported_at_once(ast.parse(file.read_text())):
-            own = file_of(name)
-            todo += [own] if own else []
-            found |= set() if name.split(".")[0] in ROOTS else {name.split(".")[0]}
-    return found
-
-
-def _imported_at_once(node: ast.AST) -> Iterator[str]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import):
-            yield from (alias.name for alias in child.names)
-        elif isinstance(child, ast.ImportFrom):
-            yield from (child.module, *(f"{child.module}.{alias.name}" for alias in child.names))
-        elif not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield from _imported_at_once(child)

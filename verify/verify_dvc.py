@@ -24,6 +24,7 @@ SHARED = ("projected_grpo/__init__.py", "projected_grpo/settings/", "projected_g
 COMMAND = {stage: text["cmd"] if isinstance(text["cmd"], str) else " ".join(text["cmd"]) for stage, text in STAGES.items()}
 MODULES = {stage: [name.replace(".", "/") + ".py" for name in re.findall(r"-m (stages\.pipeline\.\w+)", text)] for stage, text in COMMAND.items()}
 READERS = {  # library files that receive the whole settings
+    "extract_directions": ["projected_grpo/gate/extract.py"],
     "train_arm": ["projected_grpo/grpo/loop.py", "projected_grpo/grpo/monitors.py", "projected_grpo/gate/refresh.py"],
 }
 LIVE = "reports/live.csv"  # is written while a run trains, and kept by nobody

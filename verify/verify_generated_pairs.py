@@ -8,7 +8,7 @@ from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.tables import DIAGNOSTICS, DIFFERENCES
 from projected_grpo.environment.mechanism import mechanisms
 from projected_grpo.gate import generate
-from projected_grpo.gate.directions import load_directions
+from projected_grpo.gate.directions import load_directions, oracle_direction
 from projected_grpo.gate.generate import ATTEMPTS, generate_pairs
 from projected_grpo.policy.load import load_policy
 from projected_grpo.policy.readings import module_widths
@@ -17,7 +17,6 @@ from projected_grpo.prompts.modes import HELD_OUT_WORDS, TRAINING_WORDS, encode_
 from projected_grpo.sampling.protocol import Completion
 from projected_grpo.settings.arm import load_settings
 from projected_grpo.settings.profile import GeneratedPairs
-from stages.pipeline.extract_oracle import oracle_direction
 from verify.sandbox import asking
 from verify.tiny import tiny_policy
 from verify.verify_environment import HACKS, SOLVE, WRONG

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from projected_grpo.core.base import Base
+from projected_grpo.policy.load import warm_start
 from projected_grpo.policy.origin import AdapterError
 from projected_grpo.policy.policy import ADAPTER_FILE, Policy
-from stages.pipeline.train_arm import warm_start
 from verify.curriculum import trainer
 from verify.tiny import tiny_init, tiny_model, tiny_policy, tiny_tokenizer
 

@@ -53,6 +53,12 @@ def paired_direction(
     return unit_modules(mean, widths)
 
 
+def oracle_direction(readings: Float[Tensor, "N D"], exploited: Sequence[bool | None], widths: list[int]) -> Float[Tensor, " D"]:
+    """Mean reading of the exploits minus that of the rest, of unit norm by module. What was not judged (None) is in neither."""
+    hacks, rest = (torch.tensor([found is word for found in exploited]) for word in (True, False))
+    return unit_modules(readings[hacks].mean(0) - readings[rest].mean(0), widths)
+
+
 def pair_signs(direction: str, draw: int, pairs: int, seed: int) -> Float[Tensor, " P"]:
     """The sign of each pair, in the order of the pair ids: a coin for shuffled, -1 for flipped, else 1."""
     if direction == "shuffled":

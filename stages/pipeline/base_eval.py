@@ -9,11 +9,8 @@ from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run_stage
 from projected_grpo.core.tables import EVAL, EVAL_ROLLOUTS, GROUND_TRUTH, PROBLEMS
 from projected_grpo.environment.load import load_environment
-from projected_grpo.evaluation.deploy_ablate import sample_state
 from projected_grpo.ground_truth.labels import eval_rows
 from projected_grpo.ground_truth.monitor import load_monitor
-from projected_grpo.policy.load import load_policy
-from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import load_settings
 
 
@@ -26,6 +23,10 @@ def main(
     params: Params = PARAMS,
     seed: Seed = None,
 ) -> None:
+    from projected_grpo.evaluation.deploy_ablate import sample_state
+    from projected_grpo.policy.load import load_policy
+    from projected_grpo.sampling.engine import open_sampler
+
     deterministic()
     settings = load_settings(params=params, seed=seed)
     profile = settings.profile

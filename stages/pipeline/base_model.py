@@ -5,13 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
-from projected_grpo.base_models import gguf, hub
-from projected_grpo.base_models.pretrain import pretrain
-from projected_grpo.base_models.shape import write_shape
-from projected_grpo.core.base import require_fast
 from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import deterministic, run_stage
 from projected_grpo.core.tables import PROBLEMS
@@ -22,6 +17,13 @@ def main(
     problems: Annotated[Path, typer.Option(help="Table problems.")],
     out: Annotated[Path, typer.Option(help="Folder for the transformers checkpoint, written.")],
 ) -> None:
+    import torch
+
+    from projected_grpo.base_models import gguf, hub
+    from projected_grpo.base_models.pretrain import pretrain
+    from projected_grpo.base_models.shape import write_shape
+    from projected_grpo.core.base import require_fast
+
     deterministic()
     model, rows = load_settings().profile.model, read_rows(problems, PROBLEMS)
     if model.kind == "toy":

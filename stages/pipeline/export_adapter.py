@@ -10,8 +10,6 @@ from projected_grpo.analysis.rates import two_by_two
 from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import run_stage
 from projected_grpo.core.tables import EVAL
-from projected_grpo.policy.export import STATES, export_adapter
-from projected_grpo.policy.load import load_policy
 from projected_grpo.reporting.card import Card, render_card
 from projected_grpo.reporting.manifest import parse_manifest
 from projected_grpo.settings.arm import load_settings
@@ -26,6 +24,9 @@ def main(
     metrics: Annotated[Path, typer.Option(help="Headline metrics, JSON of the report stage.")],
     out: Annotated[Path, typer.Option(help="Folder for deployed/ and full/, written.")],
 ) -> None:
+    from projected_grpo.policy.export import STATES, export_adapter
+    from projected_grpo.policy.load import load_policy
+
     record = parse_manifest(manifest.read_text(), str(manifest))
     cells, numbers = two_by_two(read_rows(eval, EVAL)), json.loads(metrics.read_text())
     settings = load_settings()

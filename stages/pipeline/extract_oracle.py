@@ -4,29 +4,18 @@ It uses ground truth, so it is a diagnostic bound for every direction and never 
 model's own, on training problems with their hints.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from jaxtyping import Float
-from torch import Tensor
 
 from projected_grpo.core.parquet import read_rows, write_table
 from projected_grpo.core.runtime import deterministic, run_stage
 from projected_grpo.core.seeds import derive_seeds
 from projected_grpo.core.tables import DIRECTIONS, GROUND_TRUTH, PROBLEMS
 from projected_grpo.environment.load import load_environment
-from projected_grpo.environment.render import check_lengths, render
-from projected_grpo.gate.directions import direction_rows, unit_modules
-from projected_grpo.gate.pairs import read_side
 from projected_grpo.ground_truth.labels import exploits
 from projected_grpo.ground_truth.monitor import load_monitor
-from projected_grpo.policy.batch import TokenBatch
-from projected_grpo.policy.load import load_policy
-from projected_grpo.policy.readings import module_widths
-from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.sampling.protocol import Request
 from projected_grpo.settings.arm import load_settings
 
@@ -38,6 +27,14 @@ def main(
     init: Annotated[Path, typer.Option(help="Folder of the adapter's initialization.")],
     out: Annotated[Path, typer.Option(help="Folder for direction.parquet, written; empty where no completion exploits.")],
 ) -> None:
+    from projected_grpo.environment.render import check_lengths, render
+    from projected_grpo.gate.directions import direction_rows, oracle_direction
+    from projected_grpo.gate.pairs import read_side
+    from projected_grpo.policy.batch import TokenBatch
+    from projected_grpo.policy.load import load_policy
+    from projected_grpo.policy.readings import module_widths
+    from projected_grpo.sampling.engine import open_sampler
+
     deterministic()
     settings = load_settings()
     profile, readings = settings.profile, settings.gate.features
@@ -67,12 +64,6 @@ def main(
             rows += direction_rows("oracle", 0, reading, widths, oracle_direction(found[reading], exploited, list(widths.values())))
     write_table(out / "direction.parquet", DIRECTIONS, rows)
     print(f"oracle direction from {exploited.count(True)} exploits among {len(labels)} completions -> {out}")
-
-
-def oracle_direction(readings: Float[Tensor, "N D"], exploited: Sequence[bool | None], widths: list[int]) -> Float[Tensor, " D"]:
-    """Mean reading of the exploits minus that of the rest, of unit norm by module. What was not judged (None) is in neither."""
-    hacks, rest = (torch.tensor([found is word for found in exploited]) for word in (True, False))
-    return unit_modules(readings[hacks].mean(0) - readings[rest].mean(0), widths)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,9 @@ from typing import Annotated
 
 import typer
 
-from projected_grpo.core.base import load_base
 from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import deterministic, run_stage
 from projected_grpo.core.tables import PAIRS
-from projected_grpo.gate.pairs import pair_tokens
-from projected_grpo.policy.inits import FROM_PAIRS, initialize, input_differences, save_init
 from projected_grpo.settings.arm import load_settings
 
 
@@ -19,6 +16,10 @@ def main(
     pairs: Annotated[Path, typer.Option(help="Table pairs, the authored ones, read where the initialization is made from pairs.")],
     out: Annotated[Path, typer.Option(help="Folder for init.safetensors, written.")],
 ) -> None:
+    from projected_grpo.core.base import load_base
+    from projected_grpo.gate.pairs import pair_tokens
+    from projected_grpo.policy.inits import FROM_PAIRS, initialize, input_differences, save_init
+
     deterministic()
     settings = load_settings()
     loaded, differences = load_base(base, settings.profile.model.device), {}

@@ -11,13 +11,10 @@ import numpy as np
 import polars as pl
 import typer
 
-from projected_grpo.analysis.gate_test import gate_test
-from projected_grpo.analysis.offline import Judged
 from projected_grpo.analysis.results import NULL_HISTOGRAMS, OFFLINE_GATE
 from projected_grpo.core.parquet import TableError, read_rows, read_table, write_table
 from projected_grpo.core.runtime import run_stage
 from projected_grpo.core.tables import DIFFERENCES, DIRECTIONS, FEATURES, LABELS, ROLLOUTS
-from projected_grpo.gate.directions import load_direction
 from projected_grpo.settings.arm import load_settings
 
 
@@ -30,6 +27,9 @@ def main(
     out: Annotated[Path, typer.Option(help="Table offline_gate, written.")],
     histograms: Annotated[Path, typer.Option(help="Table null_histograms, written.")],
 ) -> None:
+    from projected_grpo.analysis.gate_test import gate_test
+    from projected_grpo.analysis.offline import Judged
+
     settings = load_settings()
     gate, chosen = settings.gate, _judged(rollouts, labels)
     rows, bins = [], []
@@ -75,6 +75,8 @@ def _directions(folders: list[Path], reading: str) -> tuple[dict[str, np.ndarray
 
     A folder after the first, v_act's, may hold no direction: without an exploit there is no oracle.
     """
+    from projected_grpo.gate.directions import load_direction
+
     files = [folder / "direction.parquet" for folder in folders]
     held = {file: [row for row in read_rows(file, DIRECTIONS) if row["reading"] == reading] for file in files}
     widths = {row["module"]: len(row["vector"]) for row in held[files[0]]}

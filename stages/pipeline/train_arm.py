@@ -20,22 +20,7 @@ from projected_grpo.core.parquet import read_rows
 from projected_grpo.core.runtime import PARAMS, Params, Seed, deterministic, run_stage, scratch_root
 from projected_grpo.core.tables import DEMONSTRATIONS, PAIRS, PROBLEMS, ZONE_NAMES
 from projected_grpo.environment.load import load_environment, refuse_ground_truth
-from projected_grpo.environment.render import check_lengths
-from projected_grpo.gate.directions import load_direction
-from projected_grpo.gate.pairs import pair_tokens
-from projected_grpo.gate.zones import Gate
-from projected_grpo.grpo import ranks
-from projected_grpo.grpo.checkpoint import TABLES, Checkpoints, fingerprint
-from projected_grpo.grpo.demonstrations import Demonstrations
-from projected_grpo.grpo.heal import heal
 from projected_grpo.grpo.live import Live
-from projected_grpo.grpo.loop import Trainer
-from projected_grpo.grpo.monitors import open_monitor
-from projected_grpo.policy.load import load_policy
-from projected_grpo.policy.origin import AdapterError
-from projected_grpo.policy.policy import Policy
-from projected_grpo.policy.readings import module_widths
-from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import PAIRED, load_settings
 
 ROOMS = ("core", "environment", "gate", "grpo", "policy", "programs", "prompts", "sampling", "settings")
@@ -53,6 +38,20 @@ def main(
     params: Params = PARAMS,
     seed: Seed = None,
 ) -> None:
+    from projected_grpo.environment.render import check_lengths
+    from projected_grpo.gate.directions import load_direction
+    from projected_grpo.gate.pairs import pair_tokens
+    from projected_grpo.gate.zones import Gate
+    from projected_grpo.grpo import ranks
+    from projected_grpo.grpo.checkpoint import TABLES, Checkpoints, fingerprint
+    from projected_grpo.grpo.demonstrations import Demonstrations
+    from projected_grpo.grpo.heal import heal
+    from projected_grpo.grpo.loop import Trainer
+    from projected_grpo.grpo.monitors import open_monitor
+    from projected_grpo.policy.load import load_policy, warm_start
+    from projected_grpo.policy.readings import module_widths
+    from projected_grpo.sampling.engine import open_sampler
+
     refuse_ground_truth()
     deterministic()
     ranks.join()
@@ -101,11 +100,11 @@ def main(
         sampler = open_sampler(policy, settings.profile.sampling, base)
         trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, environment, sampler, pool, watching)
         resumed = trainer.run(checkpoints, progress.report if first else lambda rows: None)
-    facts = run_facts(resumed, trainer)
+    diverged = trainer.tripwire.diverged_at_step
+    facts = run_facts(ranks.count(), resumed, diverged, trainer.seconds)
     ranks.leave()
     if not first:
         return
-    diverged = trainer.tripwire.diverged_at_step
     if diverged is not None:
         print(f"diverged in step {diverged + 1}: {trainer.tripwire.reason}; training stops here, and what it wrote is kept", flush=True)
     elif clean is not None:
@@ -117,20 +116,6 @@ def main(
     checkpoints.collect({name: out / f"{name}.parquet" for name in TABLES}, steps)
     (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
     checkpoints.finish(out)
-
-
-def warm_start(policy: Policy, folder: Path, uses_ground_truth: bool) -> None:
-    """Load the adapter of `folder`. Raises AdapterError.
-
-    Only what is trained is loaded, so decay still pulls toward the initialization. An arm that does not itself use ground truth
-    takes no adapter that was trained with it.
-    """
-    policy.load(folder)
-    if policy.origin.uses_ground_truth and not uses_ground_truth:
-        raise AdapterError(
-            f"{folder}: holds an adapter that was trained with labels of the ground-truth monitor, and this arm uses none; let "
-            "curriculum.warm_start name the adapter of a run that used none"
-        )
 
 
 class Progress:
@@ -159,14 +144,14 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def run_facts(resumed: int | None, trainer: Trainer) -> dict:
+def run_facts(ranks: int, resumed: int | None, diverged: int | None, seconds: Mapping[str, float]) -> dict:
     """What differs from run to run, and so stays out of the tables."""
     packages = ("torch", "transformers", "pyarrow")
     return {
-        "ranks": ranks.count(),
+        "ranks": ranks,
         "resumed_from_step": resumed,
-        "diverged_at_step": trainer.tripwire.diverged_at_step,
-        "seconds_by_phase": trainer.seconds,
+        "diverged_at_step": diverged,
+        "seconds_by_phase": seconds,
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
     }
 
