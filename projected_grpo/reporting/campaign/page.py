@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from projected_grpo.analysis.plan import Plan
-from projected_grpo.prompts.modes import MODES
+from projected_grpo.prompts.modes import in_order
 from projected_grpo.reporting.campaign import figures, gate_figures
 from projected_grpo.reporting.campaign.answers import answers, wordings
 from projected_grpo.reporting.campaign.arms import arm_rows
@@ -30,6 +30,10 @@ STYLE_SHEET = CSS + Path(__file__).with_name("style.css").read_text()
 LIMITS = (
     "Tests decide and intervals describe. An arm that uses ground truth is an upper bound or a diagnostic, never a method. "
     "Labels of training rollouts were made after training, from the saved tables."
+)
+MARKS = (
+    " Marked lines attempt the loopholes that stand beside them, by the program's syntax tree; those of the mode that was shown are "
+    "marked more strongly. A program that does not compile has no marks."
 )
 
 
@@ -195,10 +199,11 @@ def _zones(contents: Contents, styles: Styles, names: Mapping[str, str]) -> str:
 
 def _modes(contents: Contents, styles: Styles, names: Mapping[str, str]) -> str:
     covered = {row["mode"] for row in contents.verdict["modes"] if row["covered"]}
-    outside = [mode for mode in MODES if mode not in covered]
+    shown = in_order(row["mode"] for row in contents.verdict["modes"])
+    outside = [mode for mode in shown if mode not in covered]
     caption = (
         f"Deployed hack rate on held-out problems by the mode of the hint. Bars are means over runs, points are runs. The pairs cover "
-        f"{', '.join(mode for mode in MODES if mode in covered) or 'no mode'}; held out of the pairs: {', '.join(outside) or 'none'}."
+        f"{', '.join(mode for mode in shown if mode in covered) or 'no mode'}; held out of the pairs: {', '.join(outside) or 'none'}."
     )
     return section("Hack rate by mode", _figure(6, figures.modes(mode_rates(contents.outcomes), covered, styles, names), caption))
 
@@ -224,9 +229,10 @@ def _rollouts(contents: Contents, names: Mapping[str, str]) -> str:
     runs = contents.runs
     text = (
         f"{runs.shown.height:,} of {runs.rollouts.height:,} training rollouts are in this page: of each run those whose names have the "
-        "smallest SHA-256, up to the same number. Marked lines attempt the loopholes that stand beside them, by the program's "
-        "syntax tree; those of the mode that was shown are marked more strongly. A program that does not compile has no marks."
+        "smallest SHA-256, up to the same number."
     )
+    if (contents.problems["words"] != "").any():
+        text += MARKS
     return section("Rollouts", f"<p>{escape(text)}</p>", browser(runs.shown, contents.problems, names))
 
 
