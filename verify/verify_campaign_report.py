@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from projected_grpo.reporting.campaign.panels import SPARE, STYLES
 from projected_grpo.reporting.campaign.runs import curves, frame, mode_rates, read_runs, sample, zone_shares
 from projected_grpo.reporting.statements import TOY
 from projected_grpo.reporting.summary import ReportError
+from projected_grpo.settings.files import SettingsError
 from stages.pipeline.report_campaign import main
 from verify.campaign_inputs import ARMS, INJECTION, PLAN, PROGRAMS, SEEDS, STEPS, VERDICT, write_campaign
 from verify.chromium import BINARY, Page, browser
@@ -119,9 +121,16 @@ def test_the_page_is_in_the_order_of_its_questions_and_marks_arms_that_use_groun
     assert len(names) > 8 and all(names)
 
 
-def test_the_limits_of_the_toy_world_are_stated_of_its_campaigns_alone(html, folder, tmp_path):
+def test_the_limits_of_the_toy_world_are_stated_of_its_campaigns_alone(html, folder, tmp_path, monkeypatch):
+    """By the kind of the profile's problems, which a profile may take from one that it extends."""
+    shutil.copytree("profiles", tmp_path / "profiles")
+    (tmp_path / "profiles/mine.yaml").write_text("extends: toy\ntrain: {steps: 9}\n")
+    monkeypatch.chdir(tmp_path)
     assert html.read_text().count(TOY) == 1
+    assert report(folder, tmp_path / "mine.html", profile="mine").read_text().count(TOY) == 1
     assert TOY not in report(folder, tmp_path / "report.html", profile="smollm2").read_text()
+    with pytest.raises(SettingsError, match="option --profile: profiles/none.yaml does not exist; known profiles: .*mine"):
+        report(folder, tmp_path / "refused.html", profile="none")
 
 
 def test_panels_are_files_of_their_own_too(html):

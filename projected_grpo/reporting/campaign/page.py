@@ -42,7 +42,7 @@ class Contents:
     """What the page shows."""
 
     name: str  # of the campaign
-    profile: str
+    kind: str  # of the profile's problems
     plan: Plan
     verdict: dict  # verdict.json, made by the plan
     cells: pl.DataFrame
@@ -71,7 +71,7 @@ def render(contents: Contents) -> str:
         _modes(contents, styles, names),
         _audit(contents.pair_audit),
         _rollouts(contents, names),
-        section("Limits", *(f"<p>{escape(text)}</p>" for text in (LIMITS, *world_limits(contents.profile)))),
+        section("Limits", *(f"<p>{escape(text)}</p>" for text in (LIMITS, *world_limits(contents.kind)))),
         _plan(contents.verdict, contents.plan),
     ]
     return _document(title, "\n".join(parts))
