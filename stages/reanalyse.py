@@ -2,7 +2,7 @@
 
 Rollouts come from a revision or an archive. The ground-truth monitor is the code of the working folder; with --pairs,
 v_act and its controls are extracted again at the untrained policy. What changed is printed. Of a campaign that lacks cells no outcome
-is printed, so that nobody sees one before its verdict.
+is printed, so that nobody sees one before its verdict. A campaign without a plan has neither verdict nor page, and its outcomes are printed.
 """
 
 import shutil
@@ -75,7 +75,7 @@ def main(
                 monitor = load_monitor(environment, profile.ground_truth, profile.problems, tables[1])
                 for run in saved.runs:
                     analyse(run, tables[0], monitor)
-            lacks = saved.campaign and len(load_campaign(saved.campaign / "params.yaml").cells) - len(saved.runs)
+            lacks = saved.plan and len(load_campaign(saved.campaign / "params.yaml").cells) - len(saved.runs)
             with redirect_stdout(StringIO() if lacks else sys.stdout):
                 summarise(saved, [DIRECTIONS / name for name in beside])
         shutil.copytree(after, out)
@@ -83,6 +83,8 @@ def main(
         if lacks:
             print(f"{lacks} cells of {saved.campaign} are missing, so its outcomes are written to {out} and not printed")
             return
+        if saved.campaign and not saved.plan:
+            print(f"{saved.campaign} has no plan.md, so no verdict and no page")
         verdict.show("Rates", rate_changes(before, after, saved))
         if saved.verdict and (before / saved.verdict).exists():
             verdict.show("Verdict", verdict_changes(before / saved.verdict, after / saved.verdict))
@@ -123,15 +125,17 @@ def summarise(saved: Saved, beside: list[Path]) -> None:
     for run in filter(has_readings, saved.tested):
         tables = [run.home / name for name in ("train/features.parquet", "train/rollouts.parquet", "labels.parquet")]
         offline_gate.main(*tables, DIRECTIONS / "v_act", beside, gate_test, nulls)
-    if not saved.verdict:
+    if not saved.campaign:
         report_run()
         return
-    cells, outcomes, plan = home / "cells.parquet", home / "outcomes.parquet", home / "plan.md"
+    cells, outcomes = home / "cells.parquet", home / "outcomes.parquet"
     collect_cells.main(home / "params.yaml", home / "cells", home / "arms", cells, outcomes)
-    verdict.main(cells, outcomes, plan, ARTIFACTS / "pairs.parquet", saved.verdict, saved.verdict.with_suffix(".md"))
+    if not saved.plan:
+        return
+    verdict.main(cells, outcomes, saved.plan, ARTIFACTS / "pairs.parquet", saved.verdict, saved.verdict.with_suffix(".md"))
     if gate_test.exists():  # the page draws it
         audit, problems, pages = ARTIFACTS / "pair_audit.parquet", ARTIFACTS / "problems.parquet", saved.verdict.parent
-        read = (home / "cells", cells, outcomes, saved.verdict, plan, gate_test, nulls, audit, problems)
+        read = (home / "cells", cells, outcomes, saved.verdict, saved.plan, gate_test, nulls, audit, problems)
         profile = load_campaign(home / "params.yaml").profile
         report_campaign.main(home.name, profile, *read, pages / "report.html", pages / "figures")
 

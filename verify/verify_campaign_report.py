@@ -6,8 +6,9 @@ import hashlib
 import itertools
 import json
 import re
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,21 +16,23 @@ import polars as pl
 import pytest
 
 from projected_grpo.analysis.results import CELLS, OUTCOMES
-from projected_grpo.core.parquet import TableError
-from projected_grpo.core.tables import PROBLEMS
-from projected_grpo.prompts.modes import MODES, TRAINING_WORDS
+from projected_grpo.core.parquet import Table, TableError, read_rows, write_table
+from projected_grpo.core.tables import PROBLEMS, ROLLOUTS
+from projected_grpo.prompts.modes import GT_ONLY, MODES, TRAINING_WORDS
 from projected_grpo.reporting.campaign.answers import answers, read_verdict
-from projected_grpo.reporting.campaign.browser import LABELS, SHOWN_MODES, ZONES, encode, payload
+from projected_grpo.reporting.campaign.browser import LABELS, ZONES, encode, payload
 from projected_grpo.reporting.campaign.loopholes import loophole_lines
 from projected_grpo.reporting.campaign.panels import SPARE, STYLES
 from projected_grpo.reporting.campaign.runs import curves, frame, mode_rates, read_runs, sample, zone_shares
 from projected_grpo.reporting.statements import TOY
 from projected_grpo.reporting.summary import ReportError
+from projected_grpo.settings.files import SettingsError
 from stages.pipeline.report_campaign import main
 from verify.campaign_inputs import ARMS, INJECTION, PLAN, PROGRAMS, SEEDS, STEPS, VERDICT, write_campaign
 from verify.chromium import BINARY, Page, browser
 
-ROLLOUTS = len(ARMS) * len(SEEDS) * STEPS * len(PROGRAMS)
+POLICY_ROLLOUTS = len(ARMS) * len(SEEDS) * STEPS * len(PROGRAMS)
+SHOWN_MODES = [*MODES, GT_ONLY]
 QUOTA = 60  # rollouts a run in the page, of 80
 needs_browser = pytest.mark.skipif(BINARY is None, reason="no Chromium in PATH (chromium, chromium-browser or google-chrome)")
 
@@ -127,9 +130,16 @@ def test_the_page_is_in_the_order_of_its_questions_and_marks_arms_that_use_groun
     assert len(names) > 8 and all(names)
 
 
-def test_the_limits_of_the_toy_world_are_stated_of_its_campaigns_alone(html, folder, tmp_path):
+def test_the_limits_of_the_toy_world_are_stated_of_its_campaigns_alone(html, folder, tmp_path, monkeypatch):
+    """By the kind of the profile's problems, which a profile may take from one that it extends."""
+    shutil.copytree("profiles", tmp_path / "profiles")
+    (tmp_path / "profiles/mine.yaml").write_text("extends: toy\ntrain: {steps: 9}\n")
+    monkeypatch.chdir(tmp_path)
     assert html.read_text().count(TOY) == 1
+    assert report(folder, tmp_path / "mine.html", profile="mine").read_text().count(TOY) == 1
     assert TOY not in report(folder, tmp_path / "report.html", profile="smollm2").read_text()
+    with pytest.raises(SettingsError, match="option --profile: profiles/none.yaml does not exist; known profiles: .*mine"):
+        report(folder, tmp_path / "refused.html", profile="none")
 
 
 def test_panels_are_files_of_their_own_too(html):
@@ -164,6 +174,7 @@ def test_equal_inputs_give_equal_bytes(folder, html):
 def test_the_packed_rollouts_are_those_of_the_tables(html, shown):
     data = packed(html)
     assert len(data["texts"]) == len(set(data["texts"])) == len(PROGRAMS)
+    assert data["names"]["mode"] == SHOWN_MODES
     columns = {"arm": data["names"]["arm"], "zone": ZONES, "label": LABELS, "mode": SHOWN_MODES, "text": data["texts"], "task": data["tasks"]}
     found = {name: [columns[name][code] for code in codes] for name, codes in data["codes"].items()}
     assert found["arm"] == [arm.replace("labelled", "labelled (uses ground truth)") for arm in shown["arm"]]
@@ -178,9 +189,37 @@ def test_the_packed_rollouts_are_those_of_the_tables(html, shown):
     ]
 
 
+def test_the_page_has_the_loopholes_of_another_environment_as_it_has_ours(html, tmp_path):
+    """Answers there are no programs, so no line is marked, and no sentence is about marks."""
+    names = {mode: f"own-{place}" for place, mode in enumerate(MODES)}
+
+    def renamed(path: Path, table: Table, column: str, new: Callable[[str], str]) -> None:
+        write_table(path, table, [row | {column: new(row[column])} for row in read_rows(path, table)])
+
+    write_campaign(tmp_path)
+    tables = {tmp_path / "outcomes.parquet": OUTCOMES, **dict.fromkeys(tmp_path.glob("cells/*/*/train/rollouts.parquet"), ROLLOUTS)}
+    for path, table in tables.items():
+        renamed(path, table, "shown_mode", lambda mode: names.get(mode, GT_ONLY))
+    renamed(tmp_path / "problems.parquet", PROBLEMS, "words", lambda _: "")
+    modes = [row | {"mode": names[row["mode"]]} for row in VERDICT["modes"]]
+    (tmp_path / "verdict.json").write_text(json.dumps(VERDICT | {"modes": modes}))
+    page = report(tmp_path, tmp_path / "report.html")
+    ours, found = packed(html), packed(page)
+    assert found["names"]["mode"] == [*names.values(), GT_ONLY] and found["codes"] == ours["codes"] and found["texts"] == ours["texts"]
+    assert any(ours["marks"]) and found["marks"] == [[]] * len(PROGRAMS)
+    assert "Marked lines" in html.read_text() and "Marked lines" not in page.read_text()
+    assert "The pairs cover own-0, own-1, own-2, own-3; held out of the pairs: own-4, own-5." in page.read_text()
+    bars = re.compile('aria-label="(Arm .*?: mean deployed hack rate by mode: .*?)"')
+    expected = bars.findall(html.read_text())
+    for mode, name in names.items():
+        expected = [text.replace(mode, name) for text in expected]
+    assert len(expected) == len(ARMS) and bars.findall(page.read_text()) == expected
+    assert [f">{name}</option>" in page.read_text() for name in (*names.values(), *MODES)] == [True] * 6 + [False] * 6
+
+
 def test_runs_hold_the_policy_s_own_rollouts_and_name_their_labels_and_zones(folder):
     runs = read_runs(folder / "cells", frame(folder / "cells.parquet", CELLS), 10**6)
-    assert runs.rollouts.height == runs.shown.height == ROLLOUTS and "text" not in runs.rollouts.columns
+    assert runs.rollouts.height == runs.shown.height == POLICY_ROLLOUTS and "text" not in runs.rollouts.columns
     one = runs.shown.filter(arm="v_act", seed=1, step=3)
     assert one["label"].to_list() == ["exploited", "incorrect"] * 3 + ["correct", "not judged"]
     assert one["zone"].to_list() == ["keep", "absorb", "route", "keep", "absorb", "route", "keep", "not gated"]

@@ -1,5 +1,10 @@
 """An environment of the user's own goes through every stage, training cannot import its ground truth, and what it gets wrong is named."""
 
+import base64
+import gzip
+import json
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,10 +23,11 @@ from projected_grpo.environment.protocol import Environment, Paid, ProtocolError
 from projected_grpo.environment.sources import digest, require_apart, sources
 from projected_grpo.ground_truth.monitor import GroundTruthMonitor, load_monitor
 from projected_grpo.ground_truth.protocol import GroundTruth, Verdict
+from projected_grpo.reporting.statements import TOY
 from projected_grpo.settings.profile import Grading, OwnProblems
 from verify.own import SHAPE, write
 from verify.verify_pipeline import train
-from verify.workspace import copy_project, dvc, edit, run
+from verify.workspace import CAMPAIGN, commit, copy_project, dvc, edit, run, set_cells
 
 NAME, TRUTH = "examples.lengths.environment:load", "examples.lengths.truth:load"
 GRADING = Grading(cpu_s=2, wall_s=20, memory_mb=512, workers=1)
@@ -74,6 +80,34 @@ def test_the_page_of_the_run_shows_its_loophole_by_name(ran):
     assert "<td>overlong</td>" in page or ">overlong<" in page
     assert [path.name for path in (ran / "artifacts/first_exploits").iterdir()] == ["overlong.md"]
     assert "run_tests" not in (ran / "artifacts/first_exploits/overlong.md").read_text()
+
+
+def test_a_campaign_has_its_loophole_in_its_verdict_and_page_and_survives_its_archive(ran, tmp_path):
+    """One cell, whose stages run anew; then from an archive, judged by the user's ground truth."""
+    workspace = Path(shutil.copytree(ran, tmp_path / "workspace", symlinks=True))
+    set_cells(workspace, "41-v_act", profile="lengths")
+    commit(workspace)
+    stages = [sys.executable, "-m"]
+    run([*stages, "stages.campaign", str(CAMPAIGN), "--workers", "1"], workspace)
+    home = workspace / CAMPAIGN
+    rows = [row for row in read_rows(home / "cells/v_act/41/eval.parquet", EVAL) if (row["data"], row["state"], row["shown_mode"]) == ("heldout", "deployed", "overlong")]
+    rate = sum(row["exploited"] for row in rows) / len(rows)
+    verdict = json.loads((home / "reports/verdict.json").read_text())
+    assert verdict["modes"] == [{"arm": "v_act", "mode": "overlong", "covered": True, "hack_rates": [round(rate, 8)], "from_reference": None}]
+    page = (home / "reports/report.html").read_text()
+    assert "The pairs cover overlong; held out of the pairs: none." in page and "Marked lines" not in page
+    assert f"mean deployed hack rate by mode: overlong {rate:.2f}" in page and TOY not in page
+    own = read_rows(home / "cells/v_act/41/train/rollouts.parquet", ROLLOUTS)
+    packed = json.loads(gzip.decompress(base64.b64decode(re.search(r'id="rollouts">([^<]*)', page)[1])))
+    assert packed["names"]["mode"] == ["overlong", "gt_only"] and not any(packed["marks"])
+    modes = {row["rollout_id"]: row["shown_mode"] for row in own}
+    assert [packed["names"]["mode"][code] for code in packed["codes"]["mode"]] == [modes[name] for name in packed["id"]]
+
+    run([*stages, "stages.archive", "--rev", "workspace", "--campaign", str(CAMPAIGN), "--out", str(tmp_path / "archive")], workspace)
+    run([*stages, "stages.reanalyse", "--archive", str(tmp_path / "archive"), "--out", str(tmp_path / "out")], workspace)
+    again = ["cells.parquet", "outcomes.parquet", "reports/verdict.json", "reports/report.html"]
+    for name in (*again, *(f"cells/v_act/41/{table}.parquet" for table in ("labels", "eval", "diagnostics"))):
+        assert (tmp_path / "out" / CAMPAIGN / name).read_bytes() == (home / name).read_bytes(), name
 
 
 def test_training_that_imports_the_ground_truth_by_a_name_that_no_search_sees_ends(ran, tmp_path):

@@ -159,6 +159,31 @@ def test_a_campaign_survives_its_archive_and_changed_labels_are_counted(campaign
     assert re.search(rf"v_act +41 +{cell['hack_rate']:.3f}", shown) and f"{CAMPAIGN}: 1 of 2 cells done\n" in shown
 
 
+def test_a_campaign_without_a_plan_has_its_tables_again_and_no_verdict(campaign, tmp_path, capsys):
+    """One of its two cells is finished; its rates are printed, as there is no verdict that they could be seen before."""
+    (CAMPAIGN / "plan.md").unlink()
+    rows = read_rows(HOME / "labels.parquet", LABELS)
+    true = (HOME / "labels.parquet").read_bytes()
+    write_table(HOME / "labels.parquet", LABELS, [row | {"exploited": False} if row["exploited"] else row for row in rows])
+    pack(fetch("workspace", CAMPAIGN, tmp_path / "saved", model=False), tmp_path / "saved", tmp_path / "archive")
+    assert not list((tmp_path / "archive").rglob("plan.md"))
+    main(tmp_path / "live", rev="workspace", campaign=CAMPAIGN)
+    main(tmp_path / "out", archive=[tmp_path / "archive"])
+    printed = capsys.readouterr().out
+    assert printed.count(f"{CAMPAIGN} has no plan.md, so no verdict and no page\n") == 2
+    rate = json.loads(Path("reports/metrics.json").read_text())["hack_rate"]
+    assert len(re.findall(rf"v_act +41 +held-out +deployed +{rate:.3f} -> {rate:.3f}", printed)) == 2
+    [cell] = read_rows(tmp_path / "out" / CAMPAIGN / "cells.parquet", CELLS)
+    assert (cell["arm"], cell["seed"]) == ("v_act", 41) and cell["hack_rate"] == pytest.approx(rate, abs=5e-5)
+    for out in (tmp_path / "live", tmp_path / "out"):
+        assert (out / HOME / "labels.parquet").read_bytes() == true and not (out / CAMPAIGN / "reports").exists()
+        for name in ("eval", "diagnostics", "zones"):
+            assert (out / HOME / f"{name}.parquet").read_bytes() == Path(f"artifacts/{name}.parquet").read_bytes(), name
+    for name in ("cells", "outcomes", "offline_gate", "null_histograms"):
+        one, other = (tmp_path / out / CAMPAIGN / f"{name}.parquet" for out in ("live", "out"))
+        assert one.read_bytes() == other.read_bytes(), name
+
+
 def test_slim_archives_of_the_parts_of_a_campaign_give_the_results_of_the_whole(campaign, tmp_path):
     other, aside = CAMPAIGN / "cells/haar/41", tmp_path / "aside"
     shutil.copytree(CAMPAIGN / "arms/v_act", CAMPAIGN / "arms/haar")

@@ -254,6 +254,19 @@ def test_modes_with_and_without_pairs_are_apart_and_make_a_claim_selective(tmp_p
     assert (every["uncovered"], every["selective"]) == (None, False)
 
 
+def test_loopholes_of_another_environment_count_as_ours_do(tmp_path: Path) -> None:
+    names = {mode: f"own-{place}" for place, mode in enumerate(MODES)}
+    cells, outcomes = world({"v_act": jittered(0.3)})
+    theirs = [row | {"shown_mode": names.get(row["shown_mode"], GT_ONLY)} for row in outcomes]
+    expected = json.dumps(judged(tmp_path, (cells, outcomes)))
+    for mode, name in names.items():
+        expected = expected.replace(f'"{mode}"', f'"{name}"')
+    found = judged(tmp_path, (cells, theirs), covered=[names[mode] for mode in COVERED])
+    assert json.dumps(found) == expected and {row["mode"] for row in found["modes"]} == set(names.values())
+    [claim] = found["claims"]
+    assert (claim["covered"]["mean"], claim["uncovered"]["mean"]) == (pytest.approx(-0.2), pytest.approx(-0.2))
+
+
 def test_an_equivalence_takes_the_larger_side_doubled(tmp_path: Path) -> None:
     found = judged(tmp_path, world({"random": jittered(0.55, [0.025, -0.025] * 4), "haar": 0.5}))["secondary"][1]
     assert (found["kind"], found["p"]) == ("equivalence", 2 * effects.p_less(np.array([0.075, 0.025] * 4), 0.1))

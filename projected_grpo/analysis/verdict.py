@@ -11,7 +11,7 @@ from projected_grpo.analysis.claims import LESS, VALUE, Judgement, judge
 from projected_grpo.analysis.contrast import FEWEST, contrast, estimate, sensitivity
 from projected_grpo.analysis.plan import Claim, Plan, Secondary
 from projected_grpo.analysis.power import detectable, power
-from projected_grpo.prompts.modes import MODES
+from projected_grpo.prompts.modes import in_order
 
 DIGITS = 8
 SHARES = ("qmass", "keep_share", "route_share", "keep_exploits", "absorb_exploits", "route_exploits")  # of the table cells
@@ -49,15 +49,16 @@ def _claim(campaign: Campaign, claim: Claim, found: Judgement, secondary: list[d
         "placebo": claim.placebo,
         "random": claim.random,
         "reference": reference,
-        **{name: _hack(campaign, claim, modes) for name, modes in _split(covered).items()},
+        **{name: _hack(campaign, claim, modes) for name, modes in _split(campaign, covered).items()},
         "against": [_against(campaign, claim, other) for other in claim.better_than],
         "beside": [found for arms in beside if (found := _contrast(campaign, *arms))],
     }
 
 
-def _split(covered: Collection[str]) -> dict[str, list[str]]:
-    """The modes with pairs, and those without."""
-    return {"covered": [mode for mode in MODES if mode in covered], "uncovered": [mode for mode in MODES if mode not in covered]}
+def _split(campaign: Campaign, covered: Collection[str]) -> dict[str, list[str]]:
+    """The modes that were shown: those with pairs, and those without."""
+    shown = in_order(campaign.outcomes["shown_mode"])
+    return {"covered": [mode for mode in shown if mode in covered], "uncovered": [mode for mode in shown if mode not in covered]}
 
 
 def _hack(campaign: Campaign, claim: Claim, modes: Collection[str]) -> dict | None:
@@ -104,7 +105,7 @@ def _test(campaign: Campaign, test: Secondary, covered: Collection[str]) -> dict
     plan, arms = campaign.plan, (test.first, test.second)
     named = {"kind": test.kind, "first": test.first, "second": test.second}
     if test.kind == "interaction":
-        parts = [campaign.pairs(*arms, modes) for modes in _split(covered).values()]
+        parts = [campaign.pairs(*arms, modes) for modes in _split(campaign, covered).values()]
         by_part = [effects.differences(pairs.totals())[:, 0] for pairs in parts]
         values = np.subtract(*by_part) if all(len(part) for part in by_part) else np.empty(0)
     else:
@@ -138,10 +139,9 @@ def _arm(campaign: Campaign, arm: str) -> dict:
 
 def _modes(campaign: Campaign, covered: Collection[str]) -> list[dict]:
     """Deployed hack rate of each arm on the problems of each mode, by run, and the difference from the reference."""
-    plan, shown = campaign.plan, set(campaign.outcomes["shown_mode"])
-    rows = []
+    plan, rows = campaign.plan, []
     for arm in (arm for arm in plan.arms if not campaign.cells.filter(arm=arm).is_empty()):
-        for mode in (mode for mode in MODES if mode in shown):
+        for mode in in_order(campaign.outcomes["shown_mode"]):
             rates = campaign.rates(arm, "exploited", [mode])
             net = contrast(campaign.pairs(arm, plan.reference, [mode]), arm, plan.reference, plan.alpha)
             difference = None if net is None or arm == plan.reference else dataclasses.asdict(net.hack)

@@ -7,6 +7,7 @@ and what is computed from them, tokens and their log-probabilities. Its run of t
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,7 +71,7 @@ def unpack(folders: Sequence[Path], home: Path) -> Saved:
         for path in sorted(path for path in (folder / "settings").rglob("*") if path.is_file()):
             _lay(path, home / path.relative_to(folder / "settings"))
     saved = [_unpack(folder, home) for folder in folders]
-    return Saved([run for one in saved for run in one.runs], [run for one in saved for run in one.tested], saved[0].campaign)
+    return replace(saved[0], runs=[run for one in saved for run in one.runs], tested=[run for one in saved for run in one.tested])
 
 
 def _unpack(folder: Path, home: Path) -> Saved:

@@ -71,12 +71,13 @@ class Saved:
     runs: list[Run]
     tested: list[Run]  # those of them whose readings the offline gate test scores, one or none
     campaign: Path | None  # folder of the campaign, such as campaigns/toy2
+    plan: Path | None  # of the campaign; without one it has no verdict
 
     @property
     def settings(self) -> list[Path]:
         """Files that are no tables: settings files, the plan, and of each run its facts."""
         own = {run.params: None for run in self.runs} | {run.home / RUN_FACTS: None for run in self.runs}
-        return list(dict.fromkeys(_shared_settings(self.campaign)) | own)
+        return list(dict.fromkeys(_shared_settings(self.campaign, self.plan)) | own)
 
     @property
     def shared(self) -> dict[Path, Table]:
@@ -90,13 +91,13 @@ class Saved:
     @property
     def results(self) -> list[Path]:
         """Files of a campaign that are there once it was judged: the verdict, and the offline gate test of its chosen run."""
-        if self.campaign is None:
+        if self.plan is None:
             return []
         return [self.verdict, self.campaign / "offline_gate.parquet", self.campaign / "null_histograms.parquet"]
 
     @property
     def verdict(self) -> Path | None:
-        return self.campaign and self.campaign / "reports" / "verdict.json"
+        return self.plan and self.campaign / "reports" / "verdict.json"
 
 
 def fetch(rev: str, campaign: Path | None, home: Path, model: bool, seeds: Collection[int] = ()) -> Saved:
@@ -113,7 +114,7 @@ def fetch(rev: str, campaign: Path | None, home: Path, model: bool, seeds: Colle
             f"revision {rev}: {error}; expected {WORKSPACE}, a git revision, or an experiment of `dvc exp list --all-commits`"
         ) from error
     try:
-        _copy(files, rev, _shared_settings(campaign), home)
+        _copy(files, rev, _shared_settings(campaign, _plan(campaign, lambda path: _made(files, path))), home)
         saved = named(home, campaign, lambda run: (not seeds or run.seed in seeds) and _made(files, run.home / LAST))
         _copy(files, rev, [*saved.settings, *saved.tables, *(MODEL if model else ())], home)
         for path, table in saved.tables.items():
@@ -133,7 +134,7 @@ def named(home: Path, campaign: Path | None, finished: Callable[[Run], bool]) ->
     if campaign is None:
         settings = load_settings(home)
         run = Run(Arm.of(settings).name, settings.seed, Path("artifacts"), SETTINGS)
-        return Saved([run], [run], None)
+        return Saved([run], [run], None, None)
     planned = load_campaign(home / campaign / "params.yaml")
     cells = [
         Run(arm, int(seed), campaign / "cells" / arm / seed, campaign / "arms" / arm / "params.yaml")
@@ -144,7 +145,8 @@ def named(home: Path, campaign: Path | None, finished: Callable[[Run], bool]) ->
             f"{campaign}: no cell is finished in this revision; run `python -m stages.campaign {campaign}`, and commit the dvc.lock "
             "that it writes, or read the revision `workspace`"
         )
-    return Saved(runs, [run for run in runs if f"{run.arm}/{run.seed}" == planned.offline_run], campaign)
+    tested = [run for run in runs if f"{run.arm}/{run.seed}" == planned.offline_run]
+    return Saved(runs, tested, campaign, _plan(campaign, lambda path: (home / path).exists()))
 
 
 def shown_arm(run: Run, home: Path) -> str:
@@ -177,8 +179,14 @@ def add_direction(path: Path, home: Path) -> str:
     return name
 
 
-def _shared_settings(campaign: Path | None) -> list[Path]:
-    return [SETTINGS, PROFILES, *((campaign / "params.yaml", campaign / "plan.md") if campaign else ())]
+def _plan(campaign: Path | None, there: Callable[[Path], bool]) -> Path | None:
+    """Campaigns to look at, such as campaigns/explore, have none."""
+    path = campaign and campaign / "plan.md"
+    return path if path and there(path) else None
+
+
+def _shared_settings(campaign: Path | None, plan: Path | None) -> list[Path]:
+    return [SETTINGS, PROFILES, *([campaign / "params.yaml"] if campaign else []), *([plan] if plan else [])]
 
 
 def _made(files: DVCFileSystem, path: Path) -> bool:

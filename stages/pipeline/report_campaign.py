@@ -12,6 +12,8 @@ from projected_grpo.core.tables import PAIR_AUDIT, PROBLEMS
 from projected_grpo.reporting.campaign.answers import read_verdict
 from projected_grpo.reporting.campaign.page import Contents, render
 from projected_grpo.reporting.campaign.runs import frame, read_runs
+from projected_grpo.settings.files import check, profile_path, read_profile
+from projected_grpo.settings.profile import Profile
 
 EXAMPLE = "dvc repro campaigns/toy2/dvc.yaml:report"
 
@@ -34,10 +36,11 @@ def main(
 ) -> None:
     cell_table = frame(cells, CELLS)
     judged, planned = read_verdict(verdict, plan)
+    path = profile_path(Path(), profile, "option --profile")
     page = render(
         Contents(
             name=name,
-            profile=profile,
+            kind=check(Profile, read_profile(path), path).problems.kind,
             plan=planned,
             verdict=judged,
             cells=cell_table,

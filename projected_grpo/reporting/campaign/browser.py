@@ -1,7 +1,7 @@
 """The rollout browser: the sampled rollouts as columns, each text once, compressed into the page, and its controls.
 
-Which lines attempt a loophole is decided here, from the syntax tree; browser.js shows what it is given and decides
-nothing.
+Which lines attempt a loophole is decided here, from the syntax tree, where answers are programs of the environment `code`;
+browser.js shows what it is given and decides nothing.
 """
 
 import base64
@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from projected_grpo.core.tables import ZONE_NAMES
-from projected_grpo.prompts.modes import GT_ONLY, MODES, words_of
+from projected_grpo.prompts.modes import GT_ONLY, in_order, words_of
 from projected_grpo.reporting.campaign.loopholes import loophole_lines
 from projected_grpo.reporting.campaign.runs import NOT_GATED, NOT_JUDGED
 from projected_grpo.reporting.page import escape
@@ -22,7 +22,6 @@ from projected_grpo.reporting.page import escape
 SCRIPT = Path(__file__).with_name("browser.js").read_text()
 LABELS = ("exploited", "correct", "incorrect", NOT_JUDGED)
 ZONES = (*ZONE_NAMES, NOT_GATED)
-SHOWN_MODES = (*MODES, GT_ONLY)
 CHOICES = {"arm": "arm", "zone": "zone", "label": "label", "mode": "mode shown"}  # column of the filter -> its name
 DIGITS = 3
 
@@ -31,24 +30,20 @@ def payload(shown: pl.DataFrame, problems: pl.DataFrame, names: Mapping[str, str
     """What browser.js reads. A column of `codes` holds places in the list of `names` that has its name."""
     arms = shown["arm"].unique().sort().to_list()
     statements = dict(problems.select("problem_id", "statement").iter_rows())
-    words = {row["problem_id"]: words_of(row) for row in problems.to_dicts()}
+    words = {row["problem_id"]: words_of(row) if row["words"] else None for row in problems.to_dicts()}
     tasks = shown["problem_id"].unique().sort().to_list()
-    places: dict[tuple, int] = {}  # (text, words) -> place in texts and marks
-    marks, text_codes = [], []
-    for text, program, problem in shown.select("text", "program", "problem_id").iter_rows():
-        key = (text, program, words[problem])
-        if key not in places:
-            places[key] = len(places)
-            lines = loophole_lines(text, program, words[problem])
-            marks.append([[line, [MODES.index(mode) for mode in modes]] for line, modes in lines.items()])
-        text_codes.append(places[key])
+    keys = [(text, program, words[task]) for text, program, task in shown.select("text", "program", "problem_id").iter_rows()]
+    marks = {key: loophole_lines(*key) if key[2] else {} for key in dict.fromkeys(keys)}
+    places = {key: place for place, key in enumerate(marks)}
+    marked = {mode for lines in marks.values() for modes in lines.values() for mode in modes}
+    modes = [*in_order({*shown["shown_mode"], *marked}), GT_ONLY]
     codes = {"arm": _codes(shown["arm"], arms), "zone": _codes(shown["zone"], ZONES), "label": _codes(shown["label"], LABELS)}
-    codes |= {"mode": _codes(shown["shown_mode"], SHOWN_MODES), "task": _codes(shown["problem_id"], tasks), "text": text_codes}
+    codes |= {"mode": _codes(shown["shown_mode"], modes), "task": _codes(shown["problem_id"], tasks), "text": [places[key] for key in keys]}
     return {
-        "names": {"arm": [names[arm] for arm in arms], "zone": ZONES, "label": LABELS, "mode": SHOWN_MODES},
+        "names": {"arm": [names[arm] for arm in arms], "zone": ZONES, "label": LABELS, "mode": modes},
         "tasks": [statements[task] for task in tasks],
-        "texts": [text for text, _, _ in places],
-        "marks": marks,
+        "texts": [text for text, _, _ in marks],
+        "marks": [[[line, [modes.index(mode) for mode in found]] for line, found in lines.items()] for lines in marks.values()],
         "codes": codes,
         "seed": shown["seed"].to_list(),
         "step": shown["step"].to_list(),
@@ -66,9 +61,8 @@ def encode(data: Mapping) -> str:
 
 def browser(shown: pl.DataFrame, problems: pl.DataFrame, names: Mapping[str, str]) -> str:
     """The controls, the list, the pane for one rollout, and the data."""
-    arms = [names[arm] for arm in shown["arm"].unique().sort()]
-    options = {"arm": arms, "zone": ZONES, "label": LABELS, "mode": SHOWN_MODES}
-    selects = "".join(_select(name, title, options[name]) for name, title in CHOICES.items())
+    data = payload(shown, problems, names)
+    selects = "".join(_select(name, title, data["names"][name]) for name, title in CHOICES.items())
     last = shown["step"].max()
     steps = _step("from-step", "first step", 0, last) + _step("to-step", "last step", last, last)
     return (
@@ -79,7 +73,7 @@ def browser(shown: pl.DataFrame, problems: pl.DataFrame, names: Mapping[str, str
         '<div class="browser"><div id="list" class="list" role="listbox" tabindex="0" aria-label="Rollouts; the arrow keys '
         'choose one"><div id="rows" role="presentation"></div></div>'
         '<article id="rollout" class="card" aria-label="The chosen rollout"></article></div>'
-        f'<script type="text/plain" id="rollouts">{encode(payload(shown, problems, names))}</script>'
+        f'<script type="text/plain" id="rollouts">{encode(data)}</script>'
     )
 
 

@@ -6,7 +6,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from projected_grpo.prompts.modes import MODES
+from projected_grpo.prompts.modes import in_order
 from projected_grpo.reporting.campaign.panels import SHARE, Styles, beside_names, panel, points, rows
 from projected_grpo.reporting.style import FAINT, STATE_COLOURS
 
@@ -74,9 +74,9 @@ def training(curves: pl.DataFrame, styles: Styles, names: Mapping[str, str]) -> 
 
 def modes(rates: pl.DataFrame, covered: Collection[str], styles: Styles, names: Mapping[str, str]) -> list[str]:
     """One panel an arm: deployed hack rate by shown mode, bar: mean over runs, points: runs. Covered modes are on top."""
-    present = set(rates["shown_mode"])
-    inside = [mode for mode in MODES if mode in present and mode in covered]
-    outside = [mode for mode in MODES if mode in present and mode not in covered]
+    shown = in_order(rates["shown_mode"])
+    inside = [mode for mode in shown if mode in covered]
+    outside = [mode for mode in shown if mode not in covered]
     places = {mode: float(place) for place, mode in enumerate(inside)}
     places |= {mode: len(inside) + (0.8 if inside else 0.0) + place for place, mode in enumerate(outside)}
 

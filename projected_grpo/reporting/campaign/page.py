@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from projected_grpo.analysis.plan import Plan
-from projected_grpo.prompts.modes import MODES
+from projected_grpo.prompts.modes import in_order
 from projected_grpo.reporting.campaign import figures, gate_figures
 from projected_grpo.reporting.campaign.answers import answers, wordings
 from projected_grpo.reporting.campaign.arms import arm_rows
@@ -31,6 +31,10 @@ LIMITS = (
     "Tests decide and intervals describe. An arm that uses ground truth is an upper bound or a diagnostic, never a method. "
     "Labels of training rollouts were made after training, from the saved tables."
 )
+MARKS = (
+    " Marked lines attempt the loopholes that stand beside them, by the program's syntax tree; those of the mode that was shown are "
+    "marked more strongly. A program that does not compile has no marks."
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Contents:
     """What the page shows."""
 
     name: str  # of the campaign
-    profile: str
+    kind: str  # of the profile's problems
     plan: Plan
     verdict: dict  # verdict.json, made by the plan
     cells: pl.DataFrame
@@ -67,7 +71,7 @@ def render(contents: Contents) -> str:
         _modes(contents, styles, names),
         _audit(contents.pair_audit),
         _rollouts(contents, names),
-        section("Limits", *(f"<p>{escape(text)}</p>" for text in (LIMITS, *world_limits(contents.profile)))),
+        section("Limits", *(f"<p>{escape(text)}</p>" for text in (LIMITS, *world_limits(contents.kind)))),
         _plan(contents.verdict, contents.plan),
     ]
     return _document(title, "\n".join(parts))
@@ -195,10 +199,11 @@ def _zones(contents: Contents, styles: Styles, names: Mapping[str, str]) -> str:
 
 def _modes(contents: Contents, styles: Styles, names: Mapping[str, str]) -> str:
     covered = {row["mode"] for row in contents.verdict["modes"] if row["covered"]}
-    outside = [mode for mode in MODES if mode not in covered]
+    shown = in_order(row["mode"] for row in contents.verdict["modes"])
+    outside = [mode for mode in shown if mode not in covered]
     caption = (
         f"Deployed hack rate on held-out problems by the mode of the hint. Bars are means over runs, points are runs. The pairs cover "
-        f"{', '.join(mode for mode in MODES if mode in covered) or 'no mode'}; held out of the pairs: {', '.join(outside) or 'none'}."
+        f"{', '.join(mode for mode in shown if mode in covered) or 'no mode'}; held out of the pairs: {', '.join(outside) or 'none'}."
     )
     return section("Hack rate by mode", _figure(6, figures.modes(mode_rates(contents.outcomes), covered, styles, names), caption))
 
@@ -224,9 +229,10 @@ def _rollouts(contents: Contents, names: Mapping[str, str]) -> str:
     runs = contents.runs
     text = (
         f"{runs.shown.height:,} of {runs.rollouts.height:,} training rollouts are in this page: of each run those whose names have the "
-        "smallest SHA-256, up to the same number. Marked lines attempt the loopholes that stand beside them, by the program's "
-        "syntax tree; those of the mode that was shown are marked more strongly. A program that does not compile has no marks."
+        "smallest SHA-256, up to the same number."
     )
+    if (contents.problems["words"] != "").any():
+        text += MARKS
     return section("Rollouts", f"<p>{escape(text)}</p>", browser(runs.shown, contents.problems, names))
 
 
