@@ -81,6 +81,7 @@ VERDICT = dict(
         dict(arm=arm, mode=mode, covered=mode in MODES[:4], hack_rates=[0.5, 0.25], from_reference=None if arm == "none" else estimate(-0.11))
         for arm, mode in itertools.product(ARMS, MODES)
     ],
+    base={"hack_rate": 0.0431, "solve_rate": 0.1529},
     plan_sha256=hashlib.sha256(PLAN.encode()).hexdigest(), seeds=list(SEEDS), not_run=[8], missing=[{"arm": "haar", "seed": 7}],
     ended=[{"arm": "labelled", "seed": 2, "diverged_at_step": 6}],
 )  # fmt: skip

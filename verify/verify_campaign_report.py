@@ -83,7 +83,11 @@ def packed(html: Path) -> dict:
 
 def test_the_top_of_the_page_states_the_verdict_with_its_numbers(html):
     top = re.sub("<[^>]*>", "|", html.read_text().split("<h2>")[0].split("<h1>")[1])
-    assert "|Own tails (v_act, 2 seeds): the direction adds nothing net; selective (hack rate against none).|" in top
+    assert (
+        "|Own tails (v_act, 2 seeds): the direction adds nothing net; selective (hack rate against none).||v_act deploys a hack rate of 0.375, none one of 0.375: "
+        "-0.123 [-0.234, -0.012]. p of the whole claim 0.0912 (one-sided, Holm), to be at most 0.025.||Before training the base model hacks 0.043. 2 of 8 planned seeds were run.|"
+    ) in top
+    assert "|a toy world, a model organism · 3 arms · 2 seeds" in top
     for answer in (
         "|Did it beat absorb?|||own tails||-0.123 [-0.234, -0.012]|hack rate minus none; exact one-sided p 0.0456|",
         "|Did it beat Haar, and random zones of the same mass?|||own tails||-0.432 [-0.543, -0.321]|hack rate minus haar; minus labelled +0.346. Of these, haar minus none "

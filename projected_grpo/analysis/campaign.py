@@ -52,6 +52,7 @@ class Campaign:
     cells: pl.DataFrame  # in the order of the plan's arms and of the seeds
     outcomes: pl.DataFrame  # of these runs: arm, seed, shown_mode, problem_id, judged, exploited, correct
     missing: list[tuple[str, int]]  # arm and seed without a row in cells, of the blocks that were begun
+    base: dict[str, float | None]  # hack_rate and solve_rate of the base model on the same problems; null where it was not evaluated
 
     def pairs(self, first: str, second: str, modes: Collection[str] | None = None) -> Pairs:
         """The seeds that both arms have, on problems shown with a hint of `modes`; None: of all.
@@ -100,7 +101,8 @@ def collect(plan: Plan, cells: pl.DataFrame, outcomes: pl.DataFrame) -> Campaign
         raise CampaignError(f"table cells: arm '{arm}' with seed {seed} is not in the plan; leave out what was not planned")
     order = {arm: place for place, arm in enumerate(plan.arms)}
     ordered = cells.sort(pl.col("arm").replace_strict(order, return_dtype=pl.Int32), "seed")
-    shown = outcomes.filter(pl.col("shown_mode") != GT_ONLY, data="heldout", state="deployed")
+    hinted = outcomes.filter(pl.col("shown_mode") != GT_ONLY, data="heldout")
+    shown = hinted.filter(state="deployed")
     for row in ordered.iter_rows(named=True):
         _agree(row, shown.filter(arm=row["arm"], seed=row["seed"]))
     _check_ground_truth(plan, ordered)
@@ -108,8 +110,15 @@ def collect(plan: Plan, cells: pl.DataFrame, outcomes: pl.DataFrame) -> Campaign
         plan=plan,
         cells=ordered,
         outcomes=shown.select("arm", "seed", "shown_mode", "problem_id", *COUNTS),
+        base=_base(hinted.filter(state="base")),
         missing=[cell for block in plan.blocks if found & set(block.cells) for cell in block.cells if cell not in found],
     )
+
+
+def _base(rows: pl.DataFrame) -> dict[str, float | None]:
+    """The base model's rates; all arms of a seed share its samples, and so does the mean over runs."""
+    judged = rows["judged"].sum()
+    return {name: rows[hits].sum() / judged if judged else None for name, hits in (("hack_rate", "exploited"), ("solve_rate", "correct"))}
 
 
 def _agree(cell: dict, rows: pl.DataFrame) -> None:

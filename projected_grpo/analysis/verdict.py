@@ -29,6 +29,7 @@ def verdict(campaign: Campaign, plan_sha256: str, covered: Collection[str]) -> d
             "secondary": secondary,
             "arms": [_arm(campaign, arm) for arm in plan.arms if not campaign.cells.filter(arm=arm).is_empty()],
             "modes": _modes(campaign, covered),
+            "base": campaign.base,
             "plan_sha256": plan_sha256,
             "seeds": campaign.cells["seed"].unique().sort().to_list(),
             "not_run": [seed for seed in plan.seeds if seed not in set(campaign.cells["seed"])],

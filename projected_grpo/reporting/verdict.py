@@ -36,8 +36,8 @@ def claim_table(verdict: Mapping, plan: Plan) -> list[list[str]]:
         name = ROLES[role]
         rows[f"minus {name}: standard deviation between seeds"] = lambda c, role=role: number((_of(c, role, "hack") or {}).get("spread"))
         rows[f"minus {name}: power at the margin, first level of Holm"] = lambda c, role=role: power_words(_between(c, role), plan.power_wanted)
-        rows[f"minus {name}: t interval"] = sensitive(role, lambda s: _pair(s["hack_t"]))
-        rows[f"minus {name}: crossed bootstrap"] = sensitive(role, lambda s: _pair(s["hack_bootstrap"]))
+        rows[f"minus {name}: t interval"] = sensitive(role, lambda s: pair(s["hack_t"]))
+        rows[f"minus {name}: crossed bootstrap"] = sensitive(role, lambda s: pair(s["hack_bootstrap"]))
         rows[f"minus {name}: runs ended by the tripwire"] = sensitive(role, lambda s: str(s["ended"]))
         rows[f"minus {name}: complete pairs"] = sensitive(role, lambda s: ends(_rate(s["complete_pairs"], "hack")))
         rows[f"minus {name}: worst case"] = sensitive(role, lambda s: ends(_rate(s["worst_case"], "hack")))
@@ -191,7 +191,7 @@ def _sensitive(claim: Mapping, role: str, words) -> str:
     return UNDEFINED if found is None else words(found["sensitivity"])
 
 
-def _pair(limits: Sequence[float]) -> str:
+def pair(limits: Sequence[float]) -> str:
     return f"[{limits[0]:+.3f}, {limits[1]:+.3f}]"
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from projected_grpo.analysis.plan import Plan, load_plan
 from projected_grpo.reporting.page import escape
 from projected_grpo.reporting.summary import ReportError
-from projected_grpo.reporting.verdict import between, ends, number, power_words, stated
+from projected_grpo.reporting.verdict import UNDEFINED, between, ends, mean, number, power_words, stated
 
-KEYS = ("claims", "secondary", "arms", "modes", "plan_sha256", "seeds", "not_run", "missing", "ended")
+KEYS = ("claims", "secondary", "arms", "modes", "base", "plan_sha256", "seeds", "not_run", "missing", "ended")
 
 
 def read_verdict(path: Path, plan: Path) -> tuple[dict, Plan]:
@@ -26,10 +26,21 @@ def read_verdict(path: Path, plan: Path) -> tuple[dict, Plan]:
     return verdict, planned
 
 
-def wordings(verdict: Mapping) -> str:
-    """One sentence a claim."""
-    said = [f"{c['name']} ({c['method']}, {c['seeds']} seeds): {stated(c)}." for c in verdict["claims"]]
-    return "".join(f"<p>{escape(text[0].upper() + text[1:])}</p>" for text in said)
+def wordings(verdict: Mapping, plan: Plan) -> str:
+    """What was found, claim by claim with its rates, and on how many of the planned seeds."""
+    rates = {arm["arm"]: number(mean(arm["hack_rates"])) for arm in verdict["arms"]}
+    said = []
+    for c in verdict["claims"]:
+        name, method, other = c["name"], c["method"], c["reference"]
+        found = (
+            f"{method} deploys a hack rate of {rates.get(method, UNDEFINED)}, {other} one of {rates.get(other, UNDEFINED)}: {_minus(c, 'reference', 'hack')}. "
+            f"p of the whole claim {number(c['p_holm'], 4)} (one-sided, Holm), to be at most {plan.alpha / 2:g}."
+        )
+        said += [(f"{name[0].upper()}{name[1:]} ({method}, {c['seeds']} seeds): {stated(c)}.", ""), (found, "rates")]
+    fewer = [arm["arm"] for arm in verdict["arms"] if len(arm["seeds"]) < len(verdict["seeds"])]
+    base = f"Before training the base model hacks {number(verdict['base']['hack_rate'])}. {len(verdict['seeds'])} of {len(plan.seeds)} planned seeds were run"
+    said.append((f"{base}{'; fewer of ' + ', '.join(fewer) if fewer else ''}.", "rates"))
+    return "".join(f'<p class="{style}">{escape(text)}</p>' for text, style in said)
 
 
 def answers(verdict: Mapping, plan: Plan) -> str:

@@ -105,7 +105,8 @@ def _order(names: Mapping[str, str], verdict: Mapping) -> list[str]:
 
 def _facts(contents: Contents) -> str:
     cells, rollouts = contents.cells, contents.runs.rollouts.height
-    return f"{cells['arm'].n_unique()} arms · {cells['seed'].n_unique()} seeds · {cells.height} runs · {rollouts:,} training rollouts"
+    world = "a toy world, a model organism · " if world_limits(contents.kind) else ""
+    return f"{world}{cells['arm'].n_unique()} arms · {cells['seed'].n_unique()} seeds · {cells.height} runs · {rollouts:,} training rollouts"
 
 
 def _verdict(contents: Contents, styles: Styles, names: Mapping[str, str]) -> list[str]:
@@ -116,7 +117,7 @@ def _verdict(contents: Contents, styles: Styles, names: Mapping[str, str]) -> li
         "mean of absorb. Every run counts, those that the tripwire ended too."
     )
     return [
-        f'<div class="verdict-box">{wordings(verdict)}</div>',
+        f'<div class="verdict-box">{wordings(verdict, plan)}</div>',
         answers(verdict, plan),
         section("Arms", f"<p>{escape(text)}</p>", arm_rows(verdict, styles, names)),
     ]
