@@ -39,7 +39,7 @@ def wordings(verdict: Mapping, plan: Plan) -> str:
         said += [(f"{name[0].upper()}{name[1:]} ({method}, {c['seeds']} seeds): {stated(c)}.", ""), (found, "rates")]
     fewer = [arm["arm"] for arm in verdict["arms"] if len(arm["seeds"]) < len(verdict["seeds"])]
     base = f"Before training the base model hacks {number(verdict['base']['hack_rate'])}. {len(verdict['seeds'])} of {len(plan.seeds)} planned seeds were run"
-    said.append((f"{base}{'; fewer of ' + ', '.join(fewer) if fewer else ''}.", "rates"))
+    said.append((f"{base}{'; fewer of the arms ' + ', '.join(fewer) if fewer else ''}.", "rates"))
     return "".join(f'<p class="{style}">{escape(text)}</p>' for text, style in said)
 
 
@@ -94,11 +94,12 @@ def _rivals(verdict: Mapping, c: Mapping, plan: Plan) -> tuple[str, str]:
     known = [test for test in tests if test["mean"] is not None]
     if not known:
         return "not tested", "the table of arms has them all" if not tests else f"{', '.join(test['second'] for test in tests)} have no runs yet"
-    ahead = [test["second"] for test in known if test["p_holm"] <= plan.alpha and test["mean"] < 0]
-    said = "; ".join(f"{ends(test)} minus {test['second']}, p {number(test['p_holm'], 4)} (Holm)" for test in known)
+    differences = [f"{ends(test)} minus {test['second']}" for test in known]
     least = {test["seeds"]: 2 / 2 ** test["seeds"] for test in known}  # seeds -> the smallest p-value of the exact test
     if min(least.values()) > plan.alpha:
-        return f"{max(least)} seeds cannot tell", f"their smallest p is {min(least.values()):.3g}. {said}"
+        return f"{max(least)} seeds cannot tell", f"their smallest p is {min(least.values()):.3g}; {'; '.join(differences)}"
+    ahead = [test["second"] for test in known if test["p_holm"] <= plan.alpha and test["mean"] < 0]
+    said = "; ".join(f"{words}, p {number(test['p_holm'], 4)} (Holm)" for words, test in zip(differences, known, strict=True))
     return f"ahead of {', '.join(ahead) or 'no rival'}", said
 
 
