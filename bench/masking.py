@@ -41,7 +41,7 @@ def main() -> None:
     deterministic()
     settings = load_settings()
     init = load_init(Path("artifacts/init"), settings.adapter)
-    policy = Policy(load_base(Path("artifacts/base"), settings.scale.model.device), init, settings.scale.sampling.temperature)
+    policy = Policy(load_base(Path("artifacts/base"), settings.profile.model.device), init, settings.profile.sampling.temperature)
     policy.load(Path("artifacts/train/adapter"))
     gated = {row["rollout_id"]: row["zone"] for row in read_rows(Path("artifacts/train/gate.parquet"), GATE)}
     rollouts = read_rows(Path("artifacts/train/rollouts.parquet"), ROLLOUTS)
@@ -52,7 +52,7 @@ def main() -> None:
     routed = (zones == ROUTE).nonzero()[:, 0]
     for name, index in (("all gated rollouts", torch.arange(len(rows))), ("routed rollouts", routed)):
         part = (policy, batch.select(index), zones[index], advantage[index])
-        micro_tokens = settings.scale.train.micro_tokens
+        micro_tokens = settings.profile.train.micro_tokens
         output, exact = (quarantine_gradient(*part, masking, micro_tokens) for masking in ("output", "parameter"))
         cosine, ratio = float(cosine_similarity(output, exact, dim=0)), float(output.norm() / exact.norm())
         print(f"{name:<18} {len(index):>4}  cosine {cosine:.4f}  norm of output / parameter masking {ratio:.3f}")

@@ -37,9 +37,9 @@ class Silent:
 
 def test_the_peer_is_asked_what_our_steps_ask_in_their_order():
     settings, base = arm_settings("activation"), tiny_policy(moved=False).base
-    problems = [row for row in toy.make_problems(settings.scale.problems, MODES)[0] if row["split"] == "train"]
+    problems = [row for row in toy.make_problems(settings.profile.problems, MODES)[0] if row["split"] == "train"]
     asked = base.tokenizer(text=prompts(base, asking(), settings, problems))["input_ids"]
-    ours = [sample_rollouts(base, asking(), Silent(), problems, step, settings.scale.train, 2, settings.seed).prompts[::GROUP] for step in range(STEPS)]
+    ours = [sample_rollouts(base, asking(), Silent(), problems, step, settings.profile.train, 2, settings.seed).prompts[::GROUP] for step in range(STEPS)]
     assert asked == [prompt for step in ours for prompt in step] and len(asked) == STEPS * PROMPTS
 
 

@@ -104,9 +104,8 @@ def _order(names: Mapping[str, str], verdict: Mapping) -> list[str]:
 
 
 def _facts(contents: Contents) -> str:
-    cells, rollouts = contents.cells, contents.runs.rollouts.height
-    world = "a toy world, a model organism · " if world_limits(contents.kind) else ""
-    return f"{world}{cells['arm'].n_unique()} arms · {cells['seed'].n_unique()} seeds · {cells.height} runs · {rollouts:,} training rollouts"
+    cells, world = contents.cells, "a toy world, a model organism · " if world_limits(contents.kind) else ""
+    return f"{world}{cells['arm'].n_unique()} arms · {cells['seed'].n_unique()} seeds · {cells.height} runs · {contents.runs.rollouts.height:,} training rollouts"
 
 
 def _verdict(contents: Contents, styles: Styles, names: Mapping[str, str]) -> list[str]:
