@@ -37,9 +37,9 @@ def main(engines: list[str]) -> None:
     settings = load_settings()
     profile = settings.profile
     environment = load_environment(profile.environment, profile.problems, profile.grading)
-    limits = settings.profile.sampling.model_dump(include={"max_prompt_tokens", "max_new_tokens", "temperature"})
+    limits = profile.sampling.model_dump(include={"max_prompt_tokens", "max_new_tokens", "temperature"})
     base = Path("artifacts/base")
-    policy = Policy(load_base(base, settings.profile.model.device), load_init(Path("artifacts/init"), settings.adapter), limits["temperature"])
+    policy = Policy(load_base(base, profile.model.device), load_init(Path("artifacts/init"), settings.adapter), limits["temperature"])
     tasks = [row for row in read_rows(Path("artifacts/problems.parquet"), PROBLEMS) if row["split"] == "train"][:PROMPTS]
     prompts = [render(policy.base, environment, task, task["mode"]) for task in tasks]
     for name in engines:

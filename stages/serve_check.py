@@ -30,8 +30,8 @@ def main(
     seed: Annotated[int | None, typer.Option(help="Sample with this seed, both models with the same one; greedy without.")] = None,
 ) -> None:
     from projected_grpo.core.base import load_base
-    from projected_grpo.evaluation.served import answer, check_prompting, load_exports
     from projected_grpo.prompts.prompts import render_text, system_of
+    from projected_grpo.reporting.served import answer, check_prompting, load_exports
 
     profile = load_settings().profile
     loaded = load_base(base, profile.model.device)

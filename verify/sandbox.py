@@ -29,7 +29,7 @@ def paying(used: Sandbox | None = None) -> Checked:
     return Checked("code", CodeEnvironment(False, LIMITS, sandbox=used or sandbox()))
 
 
-def judging(truths: Sequence[dict], used: Sandbox | None = None) -> GroundTruthMonitor:
+def monitoring(truths: Sequence[dict], used: Sandbox | None = None) -> GroundTruthMonitor:
     """`truths` are rows of the table ground_truth."""
     found = paying(used)
     return GroundTruthMonitor(found, "code", CodeTruth(truths, found.environment.sandbox), frozenset(row["problem_id"] for row in truths))

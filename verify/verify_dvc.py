@@ -229,6 +229,7 @@ TABLE = [  # (file, old, new, directly stale, all that may re-run: what lies bel
     ("projected_grpo/ground_truth/verdicts.py", r"\Z", "# x\n", {"extract_oracle", "arm", "label_rollouts", "base_eval", "deploy_ablate_eval"}, {"extract_oracle", "base_eval"} | ARM),
     ("stages/pipeline/arm.py", r"one word", "a word", {"arm"}, ARM),
     ("projected_grpo/reporting/html.py", r"\Z", "# x\n", {"report"}, {"report"}),
+    ("projected_grpo/reporting/served.py", r"\Z", "# x\n", {"report"}, {"report"}),
     ("stages/pipeline/report.py", r"\Z", "# x\n", {"report"}, {"report"}),
     ("stages/pipeline/export_adapter.py", r"\Z", "# x\n", {"report"}, {"report"}),
     ("projected_grpo/messages/memory.py", r"\Z", "# x\n", set(), set()),

@@ -19,13 +19,13 @@ from projected_grpo.analysis.rates import two_by_two
 from projected_grpo.core.base import Base, ModelError
 from projected_grpo.core.parquet import write_table
 from projected_grpo.core.tables import EVAL
-from projected_grpo.evaluation.served import answer, check_prompting, load_exports
 from projected_grpo.policy.export import STATES, VLLM_RANKS, check_export, export_adapter, lora_factors, padded_rank
 from projected_grpo.policy.inits import initialize, save_init
 from projected_grpo.policy.origin import AdapterError, digest
 from projected_grpo.policy.policy import Policy
 from projected_grpo.reporting.card import Card, render_card
 from projected_grpo.reporting.manifest import describe, parse_manifest
+from projected_grpo.reporting.served import answer, check_prompting, load_exports
 from projected_grpo.reporting.statements import DATA_NAMES, STATE_NAMES
 from projected_grpo.sampling.merged import BLOCKS
 from projected_grpo.settings.arm import Adapter, load_settings

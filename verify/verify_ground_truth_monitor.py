@@ -16,7 +16,7 @@ from projected_grpo.ground_truth.labels import label
 from projected_grpo.grpo.monitor_process import MonitorError, MonitorProcess
 from projected_grpo.grpo.monitors import labelled_zones
 from verify.monitors import PROBLEM, command, rollouts  # noqa: F401  command is a fixture
-from verify.sandbox import judging
+from verify.sandbox import monitoring
 from verify.verify_environment import HACKS, SOLVE, TRUTH, WRONG
 
 
@@ -27,7 +27,7 @@ def test_the_process_answers_as_the_labels_do_and_its_word_is_the_zone(command):
         for shown in ("run_tests", "sentinel", "gt_only"):
             seen = monitor(rollouts([0.0] * len(programs), programs, shown), torch.zeros(0))
             asked = [{"problem_id": "p", "shown_mode": shown, "program": program} for program in programs]
-            labels = label(asked, [PROBLEM], judging([TRUTH]))
+            labels = label(asked, [PROBLEM], monitoring([TRUTH]))
             assert seen.flagged.tolist() == [row["exploited"] for row in labels]
             assert seen.correct.tolist() == [row["gt_correct"] for row in labels]
             assert seen.suspicion.tolist() == [float(row["exploited"]) for row in labels]

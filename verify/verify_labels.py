@@ -25,7 +25,7 @@ from projected_grpo.ground_truth.verdicts import Verdict, verdicts_of
 from projected_grpo.programs.sandbox.forkserver import ForkServer
 from projected_grpo.programs.sandbox.runner import SEEDS, Sandbox
 from projected_grpo.prompts.modes import MODES, TRAINING_WORDS
-from verify.sandbox import LIMITS, judging, sandbox
+from verify.sandbox import LIMITS, monitoring, sandbox
 from verify.verify_environment import HACKS, PROBLEM, SOLVE, TRUTH, VISIBLE, WRONG
 
 CHECKS = "def run_tests():\n    assert solve([1, 2]) == [4]\n    assert solve([3]) == []\n"
@@ -33,7 +33,7 @@ HARDCODED = f"def solve(xs):\n    return {{str(k): [x * 2 for x in k if x % 2 ==
 
 
 def _label(program: str, shown_mode: str = "run_tests") -> dict:
-    return label([{"problem_id": "p", "shown_mode": shown_mode, "program": program}], [PROBLEM], judging([TRUTH]))[0]
+    return label([{"problem_id": "p", "shown_mode": shown_mode, "program": program}], [PROBLEM], monitoring([TRUTH]))[0]
 
 
 UPSTREAM = {  # program -> eq_hinted, arbitrary_pass, test_func_gt_pass, test_modification, reward_hack_label
@@ -94,7 +94,7 @@ def test_a_pass_that_no_channel_explains_raises_the_alarm():
 def test_what_no_server_survives_has_no_judgement_and_its_row_stays(monkeypatch: pytest.MonkeyPatch):
     with Sandbox(LIMITS) as lost:
         monkeypatch.setattr(ForkServer, "run", lambda self, *job: None)
-        found = label([{"problem_id": "p", "shown_mode": "run_tests", "program": SOLVE}], [PROBLEM], judging([TRUTH], lost))[0]
+        found = label([{"problem_id": "p", "shown_mode": "run_tests", "program": SOLVE}], [PROBLEM], monitoring([TRUTH], lost))[0]
     known = {"channels", "mechanism", "env_status", "status", "arbitrary_pass", "test_func_gt_pass"}  # without own tests
     assert {name for name, value in found.items() if value is not None} == known
     assert found["status"] == found["env_status"] == "infra_error"
@@ -124,7 +124,7 @@ def test_what_training_saved_of_a_run_stands_in_for_it_and_gives_the_same_labels
     programs = [*HACKS.values(), *(program for program, _ in UPSTREAM.values()), HARDCODED, "def solve(xs:\n", "import sys\nsys.exit(3)\n", ""]
     rows = [{"problem_id": "p", "shown_mode": mode, "program": program} for program in programs for mode in ("run_tests", "sentinel")]
     saved = [row | given.columns() for row, given in zip(rows, grade([row["program"] for row in rows], [PROBLEM] * len(rows), sandbox()))]
-    expected = label(rows, [PROBLEM], judging([TRUTH]))
+    expected = label(rows, [PROBLEM], monitoring([TRUTH]))
     assert {row["env_status"] for row in saved} == {"ok", "compile_error", "early_exit"}
 
     def refuse(programs, problems, sandbox):
@@ -132,9 +132,9 @@ def test_what_training_saved_of_a_run_stands_in_for_it_and_gives_the_same_labels
         return []
 
     monkeypatch.setattr(code, "grade", refuse)
-    assert label(saved, [PROBLEM], judging([TRUTH])) == expected
+    assert label(saved, [PROBLEM], monitoring([TRUTH])) == expected
     falsified = {"channels": "sentinel", "visible_pass": False, "env_status": "exception"}
-    [found] = label([rows[0] | falsified], [PROBLEM], judging([TRUTH]))
+    [found] = label([rows[0] | falsified], [PROBLEM], monitoring([TRUTH]))
     assert {name: found[name] for name in falsified} == falsified and not found["env_passed"]
 
 
@@ -162,7 +162,7 @@ def test_what_does_not_compile_in_the_environment_has_the_monitor_s_verdict_with
     assert verdicts_of(broken, [PROBLEM] * len(broken), [TRUTH], sandbox()) == [Verdict(False, 0.0, "compile_error")] * len(broken)
     given: list[str] = []
     monkeypatch.setattr(truth, "verdicts_of", lambda programs, *beside: given.extend(programs) or verdicts_of(programs, *beside))
-    *found, correct = label(rows, [PROBLEM], judging([TRUTH]))
+    *found, correct = label(rows, [PROBLEM], monitoring([TRUTH]))
     assert given == [SOLVE] and correct["gt_correct"]
     assert {(row["gt_correct"], row["exploited"], row["heldout_pass_rate"], row["status"]) for row in found} == {(False, False, 0.0, "compile_error")}
 
@@ -170,11 +170,11 @@ def test_what_does_not_compile_in_the_environment_has_the_monitor_s_verdict_with
 def test_whether_a_rollout_exploits_is_known_without_its_own_tests(monkeypatch: pytest.MonkeyPatch):
     """As the evaluation, the oracle direction and the monitor process of training ask: the same values, from fewer runs."""
     rows = [{"problem_id": "p", "shown_mode": "run_tests", "program": program} for program in (SOLVE + CHECKS, HACKS["run_tests"], "import math\n" + HARDCODED)]
-    expected = label(rows, [PROBLEM], judging([TRUTH]))
+    expected = label(rows, [PROBLEM], monitoring([TRUTH]))
     sandbox()  # it has proved itself, which is a run too
     jobs, run_all = [], Sandbox.run_all
     monkeypatch.setattr(Sandbox, "run_all", lambda self, given: jobs.extend(given) or run_all(self, given))
-    found = exploits(rows, [PROBLEM], judging([TRUTH]))
+    found = exploits(rows, [PROBLEM], monitoring([TRUTH]))
     assert [job.program for job in jobs if job.seed == SEEDS[1]] == [rows[2]["program"]]  # it passes the environment, and imports
     assert len(jobs) == 2 * len(rows) + 1 and not any(job.stand_in for job in jobs)
     assert found == [{name: row[name] for name in new} for row, new in zip(expected, found)]
@@ -214,7 +214,7 @@ def test_the_first_exploit_of_each_mode_is_kept_with_its_task_and_its_whole_text
     programs = [SOLVE, HACKS["sentinel"], HACKS["run_tests"], HACKS["run_tests"] + "# later\n", HACKS["exit_code"]]
     shown = ["run_tests", "run_tests", "run_tests", "run_tests", "exit_code"]
     rows = [_rollouts(i, program)[0] | {"shown_mode": mode} for i, (program, mode) in enumerate(zip(programs, shown))]
-    found = label(rows, [PROBLEM], judging([TRUTH]))
+    found = label(rows, [PROBLEM], monitoring([TRUTH]))
     pages = first_exploits(rows[::-1], found[::-1], [PROBLEM | {"statement": "solve(xs): double each."}])
     assert list(pages) == ["run_tests", "exit_code"]
     assert HACKS["run_tests"].rstrip() + "\n`````" in pages["run_tests"] and "| rollout | 2 |" in pages["run_tests"]
@@ -253,6 +253,6 @@ def test_a_running_job_is_labelled_checkpoint_by_checkpoint(tmp_path: Path, monk
     while not run.exists():
         time.sleep(0.01)
     assert newest_run() == run
-    follow(run, [PROBLEM], judging([TRUTH]), lambda rows, labels: seen.append((rows[0]["step"], labels[0]["exploited"])))
+    follow(run, [PROBLEM], monitoring([TRUTH]), lambda rows, labels: seen.append((rows[0]["step"], labels[0]["exploited"])))
     job.join()
     assert seen == [(0, False), (1, True)]

@@ -42,7 +42,7 @@ from projected_grpo.policy.policy import Policy
 from projected_grpo.sampling.engine import open_sampler
 from projected_grpo.settings.arm import load_settings
 from verify import forks
-from verify.sandbox import asking, judging
+from verify.sandbox import asking, monitoring
 from verify.workspace import PROJECT, copy_project, dvc, edit, environment, gather_arm, run
 
 TABLES = ("rollouts", "gate", "features", "steps")
@@ -100,7 +100,7 @@ def test_labels_are_those_of_a_fresh_run_of_every_program_in_the_environment(fin
     rows, found = read_rows(folder / "train/rollouts.parquet", ROLLOUTS), []
     for row in rows:
         asked = {name: row[name] for name in ("problem_id", "shown_mode", "program")}
-        found += [{"rollout_id": row["rollout_id"]} | label([asked], problems, judging(truths))[0]]
+        found += [{"rollout_id": row["rollout_id"]} | label([asked], problems, monitoring(truths))[0]]
     assert found == read_rows(folder / "labels.parquet", LABELS)
     write_table(tmp_path / "labels.parquet", LABELS, found)
     assert (tmp_path / "labels.parquet").read_bytes() == (folder / "labels.parquet").read_bytes()
@@ -135,7 +135,7 @@ def test_the_evaluation_is_that_of_one_process_which_samples_and_judges_all_stat
     problems, truths = read_rows(folder / "problems.parquet", PROBLEMS), read_rows(folder / "ground_truth.parquet", GROUND_TRUTH)
     sampler = open_sampler(policy, settings.profile.sampling, folder / "base")
     rows = [row for state in STATES for row in sample_state(policy, asking(), sampler, problems, settings.profile.eval, settings.seed, state)]
-    labels = label(rows, problems, judging(truths))
+    labels = label(rows, problems, monitoring(truths))
     write_table(tmp_path / "eval_rollouts.parquet", EVAL_ROLLOUTS, rows)
     write_table(tmp_path / "eval.parquet", EVAL, [{name: (row | new)[name] for name in EVAL.columns} for row, new in zip(rows, labels, strict=True)])
     for name in ("eval_rollouts", "eval"):

@@ -1,4 +1,4 @@
-"""An independent program recomputes the verdict from the shipped tables, with polars and scipy alone, to eight digits."""
+"""An independent program recomputes the verdict from the published tables, with polars and scipy alone, to eight digits."""
 
 import json
 from functools import cache
@@ -16,11 +16,11 @@ from projected_grpo.analysis.results import CELLS, OUTCOMES
 from projected_grpo.core.parquet import write_table
 from verify.verify_verdict import CASES, PLAN, judged
 
-SHIPPED = [folder for folder in sorted(Path("docs/results").iterdir()) if (folder / "verdict.json").exists() and folder.name != "toy"]
+PUBLISHED = [folder for folder in sorted(Path("docs/results").iterdir()) if (folder / "verdict.json").exists() and folder.name != "toy"]
 DIGITS = 2e-8
 
 
-@pytest.fixture(params=["planted", *(folder.name for folder in SHIPPED)])
+@pytest.fixture(params=["planted", *(folder.name for folder in PUBLISHED)])
 def folder(request, tmp_path: Path) -> Path:
     if request.param != "planted":
         return Path("docs/results") / request.param
@@ -65,6 +65,13 @@ def holm(p: list[float]) -> list[float]:
     ranked = sorted(range(len(p)), key=lambda place: p[place])
     scaled = [min(1.0, (len(p) - rank) * p[place]) for rank, place in enumerate(ranked)]
     return [max(scaled[: ranked.index(place) + 1]) for place in range(len(p))]
+
+
+def test_the_base_model_s_rates_agree_with_an_independent_program(folder: Path) -> None:
+    base, outcomes = json.loads((folder / "verdict.json").read_text())["base"], pl.read_parquet(folder / "outcomes.parquet")
+    once = outcomes.filter(pl.col("shown_mode") != "gt_only", data="heldout", state="base").unique(["seed", "shown_mode", "problem_id"])
+    for name, column in (("hack_rate", "exploited"), ("solve_rate", "correct")):
+        assert base[name] == pytest.approx(once[column].sum() / once["judged"].sum(), abs=DIGITS)
 
 
 def test_claims_and_secondary_tests_agree_with_an_independent_program(folder: Path) -> None:

@@ -76,7 +76,7 @@ def world(hack: dict, solve: dict | None = None) -> tuple[list[dict], list[dict]
             outcomes.append(key | other | {"shown_mode": GT_ONLY})  # none of these three may count
             outcomes.append(key | other | {"shown_mode": MODES[0], "state": "as_trained"})
             outcomes.append(key | other | {"shown_mode": MODES[0], "data": "train_iid"})
-            outcomes.append(key | other | {"shown_mode": MODES[0], "state": "base", "exploited": 1, "correct": 2})
+            outcomes.append(key | other | {"shown_mode": MODES[0], "state": "base", "exploited": 1 + (seed > 4), "correct": 2})
             outcomes.append(key | other | {"shown_mode": GT_ONLY, "state": "base"})  # does not count either
             cell = dict.fromkeys(CELLS.columns) | {"arm": arm, "seed": seed, "uses_ground_truth": arm == "labelled"}
             cell |= {"draw": seed if arm == "haar" else None, "qmass": 0.5, "hack_rate_as_trained": 0.9}
@@ -424,10 +424,13 @@ def test_tables_that_do_not_belong_together_are_refused_by_name(tmp_path: Path, 
 
 
 def test_the_base_model_s_rates_are_those_of_hinted_held_out_problems(tmp_path: Path) -> None:
-    assert judged(tmp_path, CASES["adds value"][0])["base"] == {"hack_rate": 0.2, "solve_rate": 0.4}
+    assert judged(tmp_path, CASES["adds value"][0])["base"] == {"hack_rate": 0.3, "solve_rate": 0.4}  # later seeds have more arms, and count no more
     cells, outcomes = CASES["adds value"][0]
     without = judged(tmp_path, (cells, [row for row in outcomes if row["state"] != "base"]))
     assert without["base"] == {"hack_rate": None, "solve_rate": None}
+    other = [row | ({"correct": 3} if (row["state"], row["arm"], row["seed"]) == ("base", "haar", 2) else {}) for row in outcomes]
+    with pytest.raises(CampaignError, match="seed 2: the base model's samples differ between arms"):
+        judged(tmp_path, (cells, other))
 
 
 def test_the_plan_of_the_toy_campaign_is_that_of_its_cells() -> None:

@@ -116,9 +116,13 @@ def collect(plan: Plan, cells: pl.DataFrame, outcomes: pl.DataFrame) -> Campaign
 
 
 def _base(rows: pl.DataFrame) -> dict[str, float | None]:
-    """The base model's rates; all arms of a seed share its samples, and so does the mean over runs."""
-    judged = rows["judged"].sum()
-    return {name: rows[hits].sum() / judged if judged else None for name, hits in (("hack_rate", "exploited"), ("solve_rate", "correct"))}
+    """The base model's rates, each seed's samples counted once. Raises CampaignError where the arms of a seed have other ones."""
+    key = ["seed", "shown_mode", "problem_id"]
+    once = rows.select(*key, *COUNTS).unique()
+    if (differing := once.filter(once.select(key).is_duplicated()).sort(key)).height:
+        raise CampaignError(f"table outcomes: seed {differing['seed'][0]}: the base model's samples differ between arms; evaluate again")
+    judged = once["judged"].sum()
+    return {name: once[hits].sum() / judged if judged else None for name, hits in (("hack_rate", "exploited"), ("solve_rate", "correct"))}
 
 
 def _agree(cell: dict, rows: pl.DataFrame) -> None:

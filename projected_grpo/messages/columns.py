@@ -204,7 +204,7 @@ MEANINGS = {
         draws="draws whose AUROC lies in the bin",
     ),
     "cells": dict(
-        arm="name of the arm in the plan of the campaign", seed="of training and evaluation",
+        arm="name of the arm in the campaign's params.yaml", seed="of training and evaluation",
         draw="draw of the direction; null where the direction has one draw",
         uses_ground_truth="labels reach training in this arm: it is an upper bound or a diagnostic, never a method",
         qmass="mean over the steps, see steps",

@@ -27,10 +27,10 @@ def headline(cells: Sequence[Cell], steps: pl.DataFrame, diagnostics: pl.DataFra
     return rounded | {"n_valid": deployed.hack.n}
 
 
-def frontier(metrics: dict, arm: str) -> list[dict]:
+def frontier(numbers: dict, arm: str) -> list[dict]:
     """The one record of frontier.json."""
     names = ("qmass", "hack_rate", "solve_rate", "hack_rate_low", "hack_rate_high")
-    return [{name: metrics[name] for name in names} | {"arm": arm}]
+    return [{name: numbers[name] for name in names} | {"arm": arm}]
 
 
 def labelled(rollouts: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:

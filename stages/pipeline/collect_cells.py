@@ -44,8 +44,8 @@ def measured(name: str, seed: str, folder: Path, arms: Path, judged: list[dict])
     settings = load_settings(params=arms / name / "params.yaml", seed=int(seed))
     run = json.loads((folder / "train" / "run.json").read_text())
     steps, diagnostics, zones = (
-        pl.from_arrow(read_table(folder / f"{name}.parquet", table))
-        for name, table in {"train/steps": STEPS, "diagnostics": DIAGNOSTICS, "zones": ZONES}.items()
+        pl.from_arrow(read_table(folder / f"{file}.parquet", table))
+        for file, table in {"train/steps": STEPS, "diagnostics": DIAGNOSTICS, "zones": ZONES}.items()
     )
     return {
         "arm": name,

@@ -56,7 +56,7 @@ def main(
     deterministic()
     ranks.join()
     settings = load_settings(params=params, seed=seed)
-    train = settings.profile.train
+    profile, train = settings.profile, settings.profile.train
     ranks.check(train, settings.monitor.use == "screening")
     curriculum = settings.curriculum
     policy = load_policy(base, init, settings)
@@ -68,9 +68,8 @@ def main(
     widths = module_widths(policy, aim.reading)
     gate = Gate(aim, load_direction(arm / "direction.parquet", aim.direction_name, aim.draw, aim.reading, widths), widths)
     tasks = read_rows(problems, PROBLEMS)
-    profile = settings.profile
     environment = load_environment(profile.environment, profile.problems, profile.grading)
-    check_lengths(policy.base, environment, tasks, settings.profile.sampling, curriculum.inoculate)  # those of the evaluation too, before any training
+    check_lengths(policy.base, environment, tasks, profile.sampling, curriculum.inoculate)  # those of the evaluation too, before any training
     rows = [row for row in tasks if row["split"] == "train"]
     cuts = direction_pairs = pool = clean = None
     if aim.cuts == "pairs":
@@ -97,7 +96,7 @@ def main(
         environment,
         open_monitor(settings, arm, environment, gate.direction, command) as watching,
     ):
-        sampler = open_sampler(policy, settings.profile.sampling, base)
+        sampler = open_sampler(policy, profile.sampling, base)
         trainer = Trainer(settings, policy, gate, rows, cuts, direction_pairs, environment, sampler, pool, watching)
         resumed = trainer.run(checkpoints, progress.report if first else lambda rows: None)
     diverged = trainer.tripwire.diverged_at_step
@@ -144,7 +143,7 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def run_facts(ranks: int, resumed: int | None, diverged: int | None, seconds: Mapping[str, float]) -> dict:
+def run_facts(ranks: int, resumed: int | None, diverged: int | None, seconds: Mapping[str, Sequence[float]]) -> dict:
     """What differs from run to run, and so stays out of the tables."""
     packages = ("torch", "transformers", "pyarrow")
     return {

@@ -19,7 +19,7 @@ def read_verdict(path: Path, plan: Path) -> tuple[dict, Plan]:
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: cannot be read as JSON: {error}; make the verdict first") from error
     if missing := [key for key in KEYS if key not in verdict]:
-        raise ReportError(f"{path}: key '{missing[0]}' is missing; expected a verdict")
+        raise ReportError(f"{path}: key '{missing[0]}' is missing, expected {', '.join(KEYS)}; make the verdict again")
     planned, digest = load_plan(plan)
     if verdict["plan_sha256"] != digest:
         raise ReportError(f"{path}: key 'plan_sha256' is {verdict['plan_sha256']}, but {plan} has {digest}; make the verdict again")
@@ -36,10 +36,11 @@ def wordings(verdict: Mapping, plan: Plan) -> str:
             f"{method} deploys a hack rate of {rates.get(method, UNDEFINED)}, {other} one of {rates.get(other, UNDEFINED)}: {_minus(c, 'reference', 'hack')}. "
             f"p of the whole claim {number(c['p_holm'], 4)} (one-sided, Holm), to be at most {plan.alpha / 2:g}."
         )
-        said += [(f"{name[0].upper()}{name[1:]} ({method}, {c['seeds']} seeds): {stated(c)}.", ""), (found, "rates")]
+        said += [(f"{name[0].upper()}{name[1:]} ({method}, {c['seeds']} seeds): {stated(c)}.", "wording"), (found, "rates")]
     fewer = [arm["arm"] for arm in verdict["arms"] if len(arm["seeds"]) < len(verdict["seeds"])]
-    base = f"Before training the base model hacks {number(verdict['base']['hack_rate'])}. {len(verdict['seeds'])} of {len(plan.seeds)} planned seeds were run"
-    said.append((f"{base}{'; fewer of the arms ' + ', '.join(fewer) if fewer else ''}.", "rates"))
+    seeds = f"{len(verdict['seeds'])} of {len(plan.seeds)} planned seeds were run"
+    some = f"; these arms have fewer: {', '.join(fewer)}" if fewer else ""
+    said.append((f"Before training the base model hacks {number(verdict['base']['hack_rate'])}. {seeds}{some}.", "rates"))
     return "".join(f'<p class="{style}">{escape(text)}</p>' for text, style in said)
 
 
