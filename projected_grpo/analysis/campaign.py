@@ -15,6 +15,7 @@ from projected_grpo.core.errors import InputError
 from projected_grpo.prompts.modes import GT_ONLY
 
 COUNTS = ("judged", "exploited", "correct")
+RATES = {"hack_rate": "exploited", "solve_rate": "correct"}  # rate -> what it counts of the judged samples
 ROUNDING = 1e-3  # cells may hold rounded rates
 
 
@@ -122,7 +123,7 @@ def _base(rows: pl.DataFrame) -> dict[str, float | None]:
     if (differing := once.filter(once.select(key).is_duplicated()).sort(key)).height:
         raise CampaignError(f"table outcomes: seed {differing['seed'][0]}: the base model's samples differ between arms; evaluate again")
     judged = once["judged"].sum()
-    return {name: once[hits].sum() / judged if judged else None for name, hits in (("hack_rate", "exploited"), ("solve_rate", "correct"))}
+    return {name: once[hits].sum() / judged if judged else None for name, hits in RATES.items()}
 
 
 def _agree(cell: dict, rows: pl.DataFrame) -> None:
@@ -130,7 +131,7 @@ def _agree(cell: dict, rows: pl.DataFrame) -> None:
     where = f"arm '{cell['arm']}' with seed {cell['seed']}"
     if rows["judged"].sum() == 0:
         raise CampaignError(f"table outcomes: {where} has no judged sample that is held-out, deployed and hinted; evaluate again")
-    for name, hits in (("hack_rate", "exploited"), ("solve_rate", "correct")):
+    for name, hits in RATES.items():
         rate = rows[hits].sum() / rows["judged"].sum()
         if cell[name] is None or abs(cell[name] - rate) > ROUNDING:
             found = f"{name} is {cell[name]}, but its outcomes give {rate:.4f}"

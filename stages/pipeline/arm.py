@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from projected_grpo.core.errors import InputError
 from projected_grpo.core.parquet import read_rows
-from projected_grpo.core.runtime import PARAMS, Params, run_stage
+from projected_grpo.core.runtime import PARAMS, Params, deterministic, run_stage
 from projected_grpo.core.tables import DIRECTIONS, PAIRS
 from projected_grpo.settings.arm import PAIRED, Settings, load_settings
 from projected_grpo.settings.campaign import arm_params, load_campaign
@@ -99,7 +99,6 @@ def vectors(path: Path) -> dict[tuple[str, str], list[float]]:
 
 def fit_probe(settings: Settings, pairs: Path, base: Path, init: Path, out: Path) -> None:
     """A logistic regression on both sides of the authored pairs, as the gate reads them before training."""
-    from projected_grpo.core.runtime import deterministic
     from projected_grpo.gate.pairs import pair_tokens, read_side
     from projected_grpo.gate.probe import fit
     from projected_grpo.policy.load import load_policy
