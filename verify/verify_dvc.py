@@ -110,6 +110,15 @@ def test_every_setting_that_a_stage_reads_is_declared(stage):
     assert not undeclared, f"{stage} reads {sorted(undeclared)} without declaring it"
 
 
+@pytest.mark.parametrize("pipeline", ["dvc.yaml", *sorted(map(str, Path("campaigns").glob("*/dvc.yaml")))])
+def test_a_stage_that_reads_the_curriculum_depends_on_the_demonstrations_of_the_profile(pipeline):
+    """Which stand where the curriculum gives no number."""
+    for name, stage in YAML(typ="safe").load(Path(pipeline).read_text())["stages"].items():
+        declared = [item if isinstance(item, list) else [item] for item in stage.get("do", stage).get("params", [])]
+        keys = {key for items in declared for item in items for key in ([item] if isinstance(item, str) else next(iter(item.values())))}
+        assert "curriculum" not in keys or "demonstrations" in keys, name
+
+
 def test_the_report_shows_all_settings_and_so_depends_on_all():
     sections = {f"profile.{name}" for name in Profile.model_fields} | set(Settings.model_fields) - {"profile"}
     assert declared_settings(STAGES["report"]) == sections
@@ -139,7 +148,7 @@ def test_training_depends_on_what_its_arm_reads_and_on_no_ground_truth():
     assert "projected_grpo/ground_truth" not in deps and "projected_grpo/problems" not in deps
 
 
-POOL = r"(?s)hack_demos: 0(.*)until_step: 0"
+POOL = r"(?s)hack_demos: null(.*)until_step: null"
 WITH_POOL = r"hack_demos: 1\1until_step: 2"
 HEAL = r"heal_epochs: 0"
 WITH_HEAL = "heal_epochs: 1"

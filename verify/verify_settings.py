@@ -56,6 +56,7 @@ def test_the_settings_of_the_repository_are_read_as_written() -> None:
     settings = load_settings(ROOT)
     written = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     profile = YAML(typ="safe").load((ROOT / "profiles" / f"{written['profile']}.yaml").read_text())
+    written["curriculum"] |= profile["demonstrations"]
     assert settings.model_dump(exclude={"profile", "profile_name"}) | {"profile": settings.profile_name} == written
     assert settings.profile.model_dump() == profile
 
@@ -80,6 +81,14 @@ def test_every_profile_loads(root: Path, name: str) -> None:
 def test_an_unknown_key_is_refused_by_file_and_key(root: Path, file: str, key: str, value: object, found: str) -> None:
     message = _refusal(root, file, (key, value))
     assert file in message and f"key '{key}': " in message and "unknown key" in message and found in message
+
+
+def test_a_curriculum_has_the_demonstrations_of_its_profile_where_it_gives_no_number(root: Path) -> None:
+    for key, value in {"hack_demos": 2, "solve_demos": 1, "until_step": 7}.items():
+        _change(root, "profiles/toy.yaml", f"demonstrations.{key}", value)
+    _change(root, "params.yaml", "curriculum.solve_demos", 0)
+    found = load_settings(root).curriculum
+    assert (found.hack_demos, found.solve_demos, found.until_step) == (2, 0, 7)
 
 
 @pytest.mark.parametrize(

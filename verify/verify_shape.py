@@ -11,7 +11,6 @@ from projected_grpo.prompts.modes import GT_ONLY
 from verify.workspace import copy_project, dvc, edit
 
 SMALL = {"vocab": 700, "width": 48, "layers": 3, "heads": 4, "kv_heads": 2, "head_dim": 16, "mlp": 80, "max_new_tokens": 160, "prompts": 2, "group": 4, "checkpoint_every": 3}
-DEMONSTRATED = {"hack_demos": 1, "until_step": 3}  # random answers all earn nothing, and a group whose rewards agree trains nothing
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +22,6 @@ def shaped(tmp_path_factory) -> Path:
     edit(profile, "device: cuda", "device: cpu")
     edit(profile, "dtype: bfloat16", "dtype: float32")  # bfloat16 is refused on a CPU
     edit(workspace / "params.yaml", r"rank: \d+", "rank: 16")
-    for key, value in DEMONSTRATED.items():
-        edit(workspace / "params.yaml", rf"{key}: 0", f"{key}: {value}")
     dvc(workspace, "repro")
     return workspace
 

@@ -221,5 +221,7 @@ def load_settings(root: Path = Path("."), params: Path = Path("params.yaml"), se
     profile = check(Profile, read_profile(path), path)
     if os.environ.get("DVC_STAGE", RECORDS) != RECORDS:
         require_recorded(profile, path)
+    if isinstance(curriculum := arm.get("curriculum"), dict):
+        arm["curriculum"] = curriculum | {key: value for key, value in profile.demonstrations if curriculum.get(key, value) is None}
     settings = check(Settings, arm | {"profile_name": name, "profile": profile}, root / params)
     return settings if seed is None else settings.seeded(seed)

@@ -7,10 +7,18 @@ from pydantic import Field, model_validator
 from projected_grpo.settings.section import Mode, Natural, Positive, Section
 
 
-class Curriculum(Section):
+class Demonstrated(Section):
     hack_demos: Natural  # rollouts of each group that are replaced by demonstrations of the problem's loophole
     solve_demos: Natural  # and by demonstrations of a correct program
     until_step: Natural  # demonstrations are mixed in before this step
+
+
+NO_DEMONSTRATIONS = Demonstrated(hack_demos=0, solve_demos=0, until_step=0)
+
+
+class Curriculum(Demonstrated):
+    """The first three keys are null in params.yaml where the profile's section `demonstrations` has them."""
+
     known_modes: list[Mode]  # loophole modes that are demonstrated; the others are held out
     heal_epochs: Natural  # epochs of retain-heal after training, on the clean sides of the authored pairs
     warm_start: Annotated[str, Field(pattern=r"^starts/")]  # folder with the adapter that training starts from, or starts/zero; DVC watches starts/

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 
+from projected_grpo.settings.curriculum import NO_DEMONSTRATIONS, Demonstrated
 from projected_grpo.settings.models import Model
 from projected_grpo.settings.section import Count, Mode, Natural, Positive, Section, Share
 
@@ -137,6 +138,7 @@ class Profile(Section):
     pairs: Pairs
     sampling: Annotated[LocalSampling | VllmSampling, Field(discriminator="engine")]
     train: Train
+    demonstrations: Demonstrated = NO_DEMONSTRATIONS  # where params.yaml's curriculum has null
     grading: Grading
     eval: Eval
 
