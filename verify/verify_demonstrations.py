@@ -1,7 +1,6 @@
 """Demonstrations: what the pool holds, how a step mixes it in, and how it is weighed."""
 
 import random
-import re
 from collections import Counter
 from dataclasses import replace
 from typing import get_args
@@ -66,8 +65,6 @@ def test_chat_demonstrations_are_chat_answers_that_do_what_they_show(tmp_path):
     check_pool(rows, tasks)
     assert rows == chat_demonstrations(tasks[::-1], solutions)
     assert {row["provenance"] for row in rows} == {"template", "canonical"}
-    for row in rows:
-        assert re.search(r"    def \w+\(self.*", solutions[row["problem_id"]])[0] in row["text"]
     assert all(program_of(True, row["text"]) == row["program"] != row["text"] for row in rows)
     first = next(row["problem_id"] for row in tasks if row["split"] == "train")
     with pytest.raises(ProblemError, match="is not in the problem file"):

@@ -1,15 +1,12 @@
 """The pool of demonstrations: for each training problem, completions that use its loophole and completions that solve it.
 
 A toy hack is a generated loophole and a toy solve one of the spellings of the canonical expression. For a chat model a hack
-is a stub of the canonical solution, with its signature, beside a hand-written loophole, and a solve the canonical solution that the
-problem file gives; both are answers of a chat, a fenced block. Loopholes are in the problem's own words. The ground-truth monitor's table
-is not read.
+is a stub of the method with a hand-written loophole and a solve the canonical solution that the problem file gives; both are
+answers of a chat, a fenced block. Loopholes are in the problem's own words. The ground-truth monitor's table is not read.
 """
 
-import ast
 import random
 from collections.abc import Iterable, Mapping
-from textwrap import indent
 
 from projected_grpo.core.errors import ProblemError
 from projected_grpo.core.seeds import derive_seed
@@ -39,43 +36,32 @@ def toy_demonstrations(problems: Iterable[Mapping]) -> list[dict]:
 def chat_demonstrations(problems: Iterable[Mapping], solutions: Mapping[str, str]) -> list[dict]:
     """As above. `solutions` are the canonical ones by problem_id, as the problem file gives them.
 
-    Raises ProblemError where the problem file lacks a problem, or a solution its entry point.
+    Raises ProblemError where the problem file lacks a problem.
     """
     if missing := sorted({problem["problem_id"] for problem in _training(problems)} - solutions.keys()):
         raise ProblemError(f"problem '{missing[0]}' is not in the problem file; run make_problems again, on the same file")
     rows = []
     for problem in _training(problems):
+        hacks = chat_loopholes(problem)
         solve = solutions[problem["problem_id"]].strip("\n") + "\n"
-        hacks = chat_loopholes(problem, solve)
         rows += _rows(problem, "hack", {_fenced(program): program for program in hacks}, "template")
         rows += _rows(problem, "solve", {_fenced(solve): solve}, "canonical")
     return rows
 
 
-def chat_loopholes(problem: Mapping, solution: str) -> list[str]:
-    """Stubs of the problem's solution, each with a loophole of the problem's mode."""
+def chat_loopholes(problem: Mapping) -> list[str]:
+    """Stubs of the problem's method, each with a loophole of the problem's mode."""
     words, templates = vars(words_of(problem)), LOOPHOLES[problem["mode"]].demonstrations
-    answer = _stub(problem, solution, "return Answer()")
-    return [text.format(stub=_stub(problem, solution, body), answer_stub=answer, **words) for text, body in zip(templates, STUBS)]
+    answer = _stub(problem, "return Answer()")
+    return [text.format(stub=_stub(problem, body), answer_stub=answer, **words) for text, body in zip(templates, STUBS)]
 
 
-def _stub(problem: Mapping, solution: str, body: str) -> str:
+def _stub(problem: Mapping, body: str) -> str:
     """The entry point with a body of one line; it is a function, or a class with the method that is called."""
     name, _, method = problem["entry_point"].partition("().")
-    function = _defined(problem, ast.parse(solution), name)
-    if method:
-        function = _defined(problem, function, method)
-    function.decorator_list, function.body = [], ast.parse(body).body
-    text = ast.unparse(function)
-    return f"class {name}:\n{indent(text, '    ')}\n" if method else f"{text}\n"
-
-
-def _defined(problem: Mapping, scope: ast.Module | ast.ClassDef, name: str) -> ast.FunctionDef | ast.ClassDef:
-    """The last definition of `name` in a scope, which is the one that is called."""
-    found = [node for node in scope.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name]
-    if not found:
-        raise ProblemError(f"problem '{problem['problem_id']}': its canonical solution does not define {name}, its entry point; mend the problem file")
-    return found[-1]
+    if not method:
+        return f"def {name}(*args, **kwargs):\n    {body}\n"
+    return f"class {name}:\n    def {method}(self, *args, **kwargs):\n        {body}\n"
 
 
 def _fenced(program: str) -> str:
