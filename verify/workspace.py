@@ -39,7 +39,7 @@ def copy_project(workspace: Path, profile: str = "smoke") -> Path:
     """Tracked and new files of the project as the only commit of a new repository, set to `profile`."""
     listing = run(["git", "ls-files", "-co", "--exclude-standard"], PROJECT).stdout.splitlines()
     for name in listing:
-        if (PROJECT / name).is_file() and not name.startswith(("campaigns/explore/", "campaigns/qwen3_4b/")):  # every command of DVC loads all cells
+        if (PROJECT / name).is_file() and (name.startswith(f"{CAMPAIGN}/") or not name.startswith("campaigns/")):  # every command of DVC loads all cells
             (workspace / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, workspace / name)
     (workspace / "dvc.lock").unlink(missing_ok=True)
