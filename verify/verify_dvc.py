@@ -114,8 +114,7 @@ def test_every_setting_that_a_stage_reads_is_declared(stage):
 def test_a_stage_that_reads_the_curriculum_depends_on_the_demonstrations_of_the_profile(pipeline):
     """Which stand where the curriculum gives no number."""
     for name, stage in YAML(typ="safe").load(Path(pipeline).read_text())["stages"].items():
-        declared = [item if isinstance(item, list) else [item] for item in stage.get("do", stage).get("params", [])]
-        keys = {key for items in declared for item in items for key in ([item] if isinstance(item, str) else next(iter(item.values())))}
+        keys = {key for item in stage.get("do", stage).get("params", []) for key in ([item] if isinstance(item, str) else next(iter(item.values())))}
         assert "curriculum" not in keys or "demonstrations" in keys, name
 
 
@@ -233,6 +232,7 @@ TABLE = [  # (file, old, new, directly stale, all that may re-run: what lies bel
     ("params.yaml", r"draws: 100 ", "draws: 50 ", {"gate_diagnostics", "report"}, {"gate_diagnostics", "report"}),
     ("profiles/smoke.yaml", r"  samples: 2\n", "  samples: 1\n", {"base_eval", "deploy_ablate_eval", "report"}, {"base_eval", "deploy_ablate_eval", "report"}),
     ("profiles/smoke.yaml", r"clip: 0.2", "clip: 0.3", {"train_arm", "report"}, TRAIN),
+    ("profiles/smoke.yaml", POOL.replace("null", "0"), WITH_POOL, {"arm", "train_arm", "report"}, ARM),
     ("profiles/smoke.yaml", r"heldout_tests: 6", "heldout_tests: 7", {"make_problems", "report"}, {"make_problems"} | BASE),
     ("profiles/toy.yaml", r"clip: 0.2", "clip: 0.3", set(), set()),
     ("projected_grpo/ground_truth/verdicts.py", r"\Z", "# x\n", {"extract_oracle", "arm", "label_rollouts", "base_eval", "deploy_ablate_eval"}, {"extract_oracle", "base_eval"} | ARM),

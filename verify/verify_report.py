@@ -39,7 +39,7 @@ def manifest(**changes: object) -> str:
     curriculum = load_settings().curriculum.model_dump()
     curriculum |= {key: value for key, value in changes.items() if key in curriculum}
     settings = {"profile_name": "toy", "seed": changes.get("seed", 1), "gate": gate, "monitor": monitor, "curriculum": curriculum}
-    settings["profile"] = {"train": train, "problems": {"kind": "toy"}}
+    settings["profile"] = {"train": train, "problems": {"kind": "toy"}, "demonstrations": {"hack_demos": curriculum["hack_demos"]}}
     arm = {f"gate.{key}": value for key, value in gate.items()} | {f"monitor.{key}": value for key, value in monitor.items()}
     arm["curriculum.inoculate"] = curriculum["inoculate"]
     times = {"sample": [1.0, 1.0]}

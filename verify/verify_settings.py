@@ -249,7 +249,7 @@ def test_a_missing_params_file_is_refused_by_name(root: Path) -> None:
             [("gate.policy", "none"), ("monitor.kind", "direction"), ("monitor.use", "discount"), ("gate.refresh_every", 5)],
             ["monitor.kind is direction", "gate.refresh_every is 5", "set it to 0"],
         ),
-        ("params.yaml", [*DEMONSTRATED, ("gate.policy", "none"), ("curriculum.inoculate", True)], ["'curriculum'", "curriculum.inoculate is true", "set one of them"]),
+        ("params.yaml", [*DEMONSTRATED, ("gate.policy", "none"), ("curriculum.inoculate", True)], ["'curriculum'", "curriculum.inoculate is true", "set it to false"]),
         ("params.yaml", [("curriculum.inoculate", True)], ["curriculum.inoculate is true", "gate.policy is route", "set gate.policy=none"]),
         ("params.yaml", [("monitor.judge", "https://a/v1")], ["'monitor'", "https://a/v1", "set monitor.judge_model"]),
         ("params.yaml", [("monitor.judge_model", "m")], ["'monitor'", "'artifacts/base'", "'m'"]),

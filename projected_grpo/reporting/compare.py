@@ -75,9 +75,12 @@ def variants(runs: Sequence[Run]) -> list[str]:
 
 
 def _differing(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Flat setting or input -> its value in each run, in the order of the settings, where the runs differ."""
+    """Flat setting or input -> its value in each run, in the order of the settings, where the runs differ.
+
+    The demonstrations that count are those of the curriculum, not of the profile.
+    """
     flat = [flatten(run.manifest.settings | {"inputs": run.manifest.inputs}) for run in runs]
-    keys = dict.fromkeys(key for settings in flat for key in settings)
+    keys = dict.fromkeys(key for settings in flat for key in settings if not key.startswith("profile.demonstrations."))
     values = {key: [repr(settings[key]) if key in settings else "no such key" for settings in flat] for key in keys}
     return {key: found for key, found in values.items() if len(set(found)) > 1}
 

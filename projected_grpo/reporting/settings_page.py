@@ -22,7 +22,7 @@ Made from the typed settings by `python -m stages.settings_page`; a gate compare
 `profiles/<profile>.yaml` at which scale it runs. `dvc exp run -S gate.direction=haar` sets a key and runs the arm. The key is written into
 `params.yaml` and stays there for the commands after it; `--temp` and `--queue` run in a copy and leave the file as it is. A key of a profile is
 set with `-S 'profiles/toy.yaml:train.steps=50'`, where the profile itself gives it. `null` in the curriculum stands for the number of the
-profile's section `demonstrations`, which the tables show. A value with brackets or backslashes has quotes of its
+profile's section `demonstrations`; the tables show the number that counts, and a profile without the section has none. A value with brackets or backslashes has quotes of its
 own: `-S "gate.modules='.*\\.(q|k)_proj'"`. A profile that begins with `extends: toy` has the settings of `profiles/toy.yaml` but for those
 that it gives; a section that names its `kind` or `engine` is given whole. An unknown key, a missing one or a value of another type is an
 error that names file and key.

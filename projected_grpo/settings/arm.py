@@ -178,7 +178,7 @@ class Settings(Section):
         if self.curriculum.until_step and self.profile.environment != "code":
             raise ValueError(
                 f"curriculum.until_step is {self.curriculum.until_step} and environment is {self.profile.environment}, which has no demonstrations; "
-                "set curriculum.until_step=0, hack_demos=0 and solve_demos=0"
+                "set until_step, hack_demos and solve_demos to 0, in the curriculum or, where it has null, in the profile's demonstrations"
             )
         return self
 

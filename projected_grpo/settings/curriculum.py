@@ -8,9 +8,9 @@ from projected_grpo.settings.section import Mode, Natural, Positive, Section
 
 
 class Demonstrated(Section):
-    hack_demos: Natural  # rollouts of each group that are replaced by demonstrations of the problem's loophole
-    solve_demos: Natural  # and by demonstrations of a correct program
-    until_step: Natural  # demonstrations are mixed in before this step
+    hack_demos: Natural  # rollouts of each group that are replaced by demonstrations of the problem's loophole; null in params.yaml: the profile's number
+    solve_demos: Natural  # and by demonstrations of a correct program; null in params.yaml: the profile's number
+    until_step: Natural  # demonstrations are mixed in before this step; null in params.yaml: the profile's step
 
 
 NO_DEMONSTRATIONS = Demonstrated(hack_demos=0, solve_demos=0, until_step=0)
@@ -28,7 +28,7 @@ class Curriculum(Demonstrated):
     @model_validator(mode="after")
     def _demonstrations_agree(self) -> "Curriculum":
         demos = self.hack_demos + self.solve_demos
-        asked = f"curriculum.hack_demos + curriculum.solve_demos is {demos}"
+        asked = f"curriculum.hack_demos + curriculum.solve_demos is {demos} (null in params.yaml is the profile's number)"
         if (demos > 0) != (self.until_step > 0):
             raise ValueError(
                 f"{asked} and curriculum.until_step is {self.until_step}, so no step has demonstrations; set both, or both to 0"
@@ -39,7 +39,7 @@ class Curriculum(Demonstrated):
                 "any; name the modes that are demonstrated, or set hack_demos=0"
             )
         if demos > 0 and self.inoculate:
-            raise ValueError(f"{asked} and curriculum.inoculate is true; demonstrations answer prompts that do not ask for the loophole; set one of them")
+            raise ValueError(f"{asked} and curriculum.inoculate is true; demonstrations answer prompts that do not ask for the loophole; set it to false, or hack_demos, solve_demos and until_step to 0")
         if self.hack_demos == 0 and set(self.known_modes) != set(get_args(Mode)):
             raise ValueError(
                 f"curriculum.known_modes is {', '.join(self.known_modes) or 'empty'}, but curriculum.hack_demos is 0, so no mode is "
